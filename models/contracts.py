@@ -1,0 +1,199 @@
+"""What travels on the topics: names, records, and the bytes they are written as.
+
+Values are JSON in UTF-8 unless a record says otherwise; times are Unix seconds; unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+MAX_ID_CHARS = 256  # Amazon Personalize's own limit for USER_ID and ITEM_ID
+MAX_EVENT_BYTES = 64 * 1024  # an interaction is some 200 bytes; more is a mistake at the producer
+
+POPULARITY = "popularity"
+"""The `model_version` of a list that was made before any model was published."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The names of the topics, under a prefix that lets several deployments share one Kafka."""
+
+    prefix: str = ""
+
+    @property
+    def interactions(self) -> str:
+        """Name the topic that events come in by."""
+        return self.prefix + "interactions"
+
+    @property
+    def items(self) -> str:
+        """Name the compacted topic of item metadata."""
+        return self.prefix + "items"
+
+    @property
+    def users(self) -> str:
+        """Name the compacted topic of user metadata."""
+        return self.prefix + "users"
+
+    @property
+    def requests(self) -> str:
+        """Name the topic that asks for lists."""
+        return self.prefix + "requests"
+
+    @property
+    def recommendations(self) -> str:
+        """Name the topic that lists go out by."""
+        return self.prefix + "recommendations"
+
+    @property
+    def transitions(self) -> str:
+        """Name the internal topic from the user stage to the item stage."""
+        return self.prefix + "transitions"
+
+    @property
+    def signals(self) -> str:
+        """Name the compacted topic of live item signals."""
+        return self.prefix + "signals"
+
+    @property
+    def sessions(self) -> str:
+        """Name the compacted topic that training reads."""
+        return self.prefix + "sessions"
+
+    @property
+    def models(self) -> str:
+        """Name the compacted topic of weights, manifests and the pointer."""
+        return self.prefix + "models"
+
+    @property
+    def dead_letters(self) -> str:
+        """Name the topic of records that could not be applied."""
+        return self.prefix + "dead-letters"
+
+    @property
+    def app_id(self) -> str:
+        """Name the stream's consumer group, which its tables' changelogs are named after."""
+        return self.prefix + "hrnn"
+
+    @property
+    def user_states(self) -> str:
+        """Name the changelog of the table of users' states (Faust's own naming)."""
+        return f"{self.app_id}-users-changelog"
+
+
+class BadRecord(ValueError):
+    """A record that can't be applied: `reason` is one of a few words, `detail` is for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One interaction, as it comes on `interactions`."""
+
+    user_id: str
+    item_id: str
+    timestamp: float
+    event_type: str | None = None
+    event_value: float | None = None
+    event_id: str | None = None
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Where an event stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class RankedItem(msgspec.Struct, frozen=True, gc=False):
+    """One place in a list."""
+
+    item_id: str
+    score: float
+
+
+class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One list for one user, as it goes out on `recommendations`."""
+
+    rec_id: str
+    user_id: str
+    items: list[RankedItem]
+    model_version: str
+    session_id: str
+    event_time: float
+    generated_at: float
+    source: Source
+    request_id: str | None = None
+
+
+class SessionRecord(msgspec.Struct, frozen=True, gc=False):
+    """One session of one user as far as it has come; `events` are [item_id, timestamp, event_type, event_value]."""
+
+    user_id: str
+    session_id: str
+    start: float
+    end: float
+    events: list[tuple[str, float, str | None, float | None]]
+
+
+_event_decoder = msgspec.json.Decoder(Event)
+_recommendation_decoder = msgspec.json.Decoder(Recommendation)
+_session_decoder = msgspec.json.Decoder(SessionRecord)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_event(value: bytes | None) -> Event:
+    """Read an interaction; raises BadRecord with a reason that says what is wrong with it."""
+    if value is None:
+        raise BadRecord("null_value", "an interaction can't be withdrawn by a null value")
+    if len(value) > MAX_EVENT_BYTES:
+        raise BadRecord("too_large", f"{len(value)} bytes; an interaction has at most {MAX_EVENT_BYTES}")
+    try:
+        event = _event_decoder.decode(value)
+    except msgspec.ValidationError as error:
+        reason = "missing_field" if "missing required field" in str(error) else "wrong_type"
+        raise BadRecord(reason, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecord("not_json", str(error)) from None
+    for name, text in (("user_id", event.user_id), ("item_id", event.item_id)):
+        if not 0 < len(text) <= MAX_ID_CHARS:
+            raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
+    if not math.isfinite(event.timestamp) or event.timestamp < 0:
+        raise BadRecord("bad_timestamp", f"timestamp {event.timestamp} is no Unix time in seconds")
+    if event.event_value is not None and not math.isfinite(event.event_value):
+        raise BadRecord("bad_value", f"event_value {event.event_value} is not finite")
+    return event
+
+
+def decode_recommendation(value: bytes) -> Recommendation:
+    """Read a list back, as a consumer of `recommendations` does."""
+    return _recommendation_decoder.decode(value)
+
+
+def decode_session(value: bytes) -> SessionRecord:
+    """Read a session back; raises msgspec.DecodeError for bytes that hold none."""
+    return _session_decoder.decode(value)
+
+
+def encode(record: Any) -> bytes:
+    """Write any of this module's records as JSON."""
+    return _encoder.encode(record)
+
+
+def rec_id(topic: str, partition: int, offset: int) -> str:
+    """Name the list that an event causes: the same for each delivery of the event."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{topic}/{partition}/{offset}"))
+
+
+def session_key(user_id: str, start: float, part: int = 0) -> str:
+    """Key a session on `sessions`; `part` tells apart the pieces of a session too long for one record."""
+    return f"{user_id}|{start:.15g}" if part == 0 else f"{user_id}|{start:.15g}#{part}"
