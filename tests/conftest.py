@@ -1,0 +1,23 @@
+"""What tests at every level share: one real Kafka, and names that no other test has."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from stream.cli.broker import LocalKafka
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """The bootstrap address of a Kafka that serves for the whole test session."""
+    with LocalKafka() as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix that keeps this test's topics and groups apart from all others'."""
+    return f"t{secrets.token_hex(4)}-"
