@@ -1,0 +1,1 @@
+"""The pure core: what to recommend, without Kafka, environment or clock."""

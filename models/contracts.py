@@ -90,6 +90,7 @@ class BadRecord(ValueError):
     """A record that can't be applied: `reason` is one of a few words, `detail` is for a person."""
 
     def __init__(self, reason: str, detail: str) -> None:
+        """Say what is wrong, for a header and for a person."""
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -136,7 +137,7 @@ class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, gc=False):
-    """One session of one user as far as it has come; `events` are [item_id, timestamp, event_type, event_value]."""
+    """One session of one user so far; `events` are [item_id, timestamp, event_type, event_value]."""
 
     user_id: str
     session_id: str

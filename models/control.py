@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 DEFAULT_BOUNDS_S: tuple[float, ...] = (60.0, 3600.0, 86400.0)
-"""A minute (still browsing), an hour (same visit, distracted), a day (a new visit): Ma & Narayanaswamy, §3."""
+"""A minute (still browsing), an hour (same visit, distracted), a day (a new visit): the paper's §3."""
 
 
 def level(gap_s: float, bounds_s: Sequence[float] = DEFAULT_BOUNDS_S) -> int:
@@ -17,6 +17,8 @@ def level(gap_s: float, bounds_s: Sequence[float] = DEFAULT_BOUNDS_S) -> int:
     return bisect_right(bounds_s, gap_s)
 
 
-def levels(gaps_s: npt.NDArray[np.float64], bounds_s: Sequence[float] = DEFAULT_BOUNDS_S) -> npt.NDArray[np.int64]:
+def levels(
+    gaps_s: npt.NDArray[np.float64], bounds_s: Sequence[float] = DEFAULT_BOUNDS_S
+) -> npt.NDArray[np.int64]:
     """Map an array of gaps to levels, as `level` does one."""
     return np.searchsorted(np.asarray(bounds_s), gaps_s, side="right").astype(np.int64)
