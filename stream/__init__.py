@@ -1,0 +1,1 @@
+"""The online shell: a Faust worker."""

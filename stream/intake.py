@@ -1,0 +1,89 @@
+"""From records to events: decoded, refused, or sent on to the partition where their user is at home."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiokafka import ConsumerRecord
+from aiokafka.partitioner import DefaultPartitioner
+from models.recommender import SourcedEvent
+
+from models.contracts import BadRecord, Event, Source, decode_event
+from stream.delivery import Batch
+
+ORIGIN_HEADER = "hrnn-origin"
+_ORIGIN = re.compile(rb"(\d{1,9})/(\d{1,18})")
+_partitioner = DefaultPartitioner()
+
+
+@dataclass
+class Intake:
+    """What the records of one batch are, before any state is known."""
+
+    events: list[tuple[ConsumerRecord, Event]] = field(default_factory=list)
+    rejects: list[tuple[ConsumerRecord, BadRecord]] = field(default_factory=list)
+
+    def users(self) -> dict[int, list[bytes]]:
+        """List each partition's users, each once, as keys of its store."""
+        users: dict[int, dict[bytes, None]] = {}
+        for record, event in self.events:
+            users.setdefault(record.partition, {})[event.user_id.encode()] = None
+        return {partition: list(of_partition) for partition, of_partition in users.items()}
+
+
+def take_in(batch: Batch) -> Intake:
+    """Decode a batch, partition by partition, in the order of the log."""
+    intake = Intake()
+    for records in batch.records.values():
+        for record in records:
+            try:
+                intake.events.append((record, decode_event(record.value)))
+            except BadRecord as error:
+                intake.rejects.append((record, error))
+    return intake
+
+
+def home_of(user_id: str, partitions: int) -> int:
+    """Name the partition that Kafka's own default partitioner gives a user (murmur2 of the key)."""
+    numbers = list(range(partitions))
+    return int(_partitioner(user_id.encode(), numbers, numbers))
+
+
+def strays(intake: Intake, held: Mapping[tuple[int, str], bytes], partitions: int) -> dict[int, int]:
+    """Find the events of users without a state here whose home is another partition: index -> home.
+
+    A producer without keys, or with another partitioner (librdkafka's default), would split a user in two.
+    """
+    homes: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for index, (record, event) in enumerate(intake.events):
+        if (record.partition, event.user_id) in held or _origin_header(record):
+            continue
+        home = homes.get(event.user_id)
+        if home is None:
+            home = homes[event.user_id] = home_of(event.user_id, partitions)
+        if home != record.partition:
+            found[index] = home
+    return found
+
+
+def origin_header_of(record: ConsumerRecord) -> tuple[str, bytes]:
+    """Make the header that tells a forwarded record's first place in the log."""
+    return ORIGIN_HEADER, f"{record.partition}/{record.offset}".encode()
+
+
+def sourced(record: ConsumerRecord, event: Event) -> SourcedEvent:
+    """Give an event its place in the log, and its first place if it was forwarded."""
+    origin = Source(record.topic, record.partition, record.offset)
+    if found := _origin_header(record):
+        origin = Source(record.topic, int(found[1]), int(found[2]))
+    return SourcedEvent(event, record.partition, record.offset, record.timestamp / 1000, origin)
+
+
+def _origin_header(record: ConsumerRecord) -> re.Match[bytes] | None:
+    for name, value in record.headers:
+        if name == ORIGIN_HEADER:
+            return _ORIGIN.fullmatch(value)
+    return None

@@ -1,0 +1,77 @@
+"""What a worker can be told, read from the environment (`HRNN_…`)."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from models.sessions import SessionRules
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.contracts import Topics
+
+
+class KafkaSettings(BaseSettings):
+    """Where Kafka is, and how long a member of the group may be silent."""
+
+    model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="brokers to begin with, host:port[,host:port…]")
+    topic_prefix: str = Field("", description="lets several deployments share one Kafka")
+    session_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="a worker silent for so long is taken for dead: short, as its users wait for it",
+    )
+    heartbeat_interval_s: float = Field(2.0, gt=0, description="a fifth of the session timeout survives lost beats")
+    rebalance_timeout_s: float = Field(20.0, gt=0, description="a batch takes under a second; a pause may take longer")
+    instance_id: str | None = Field(
+        None,
+        description="static membership (a pod's name): a restart within the session timeout moves nothing",
+    )
+
+    @property
+    def topics(self) -> Topics:
+        """Name this deployment's topics."""
+        return Topics(self.topic_prefix)
+
+    def client_options(self) -> dict[str, Any]:
+        """Give what every group-less aiokafka client of the worker is made with."""
+        return {
+            "bootstrap_servers": self.kafka_bootstrap.split(","),
+            "client_id": f"hrnn-{socket.gethostname()}",
+        }
+
+
+class WorkerSettings(KafkaSettings):
+    """One worker: its folder, its lists, its rules of time."""
+
+    data_dir: Path = Field(Path("hrnn-data"), description="RocksDB's folder; one worker each, kept over restarts")
+    top_k: int = Field(20, ge=1, le=500, description="places in a list: recall@20 is the widest measure reported")
+    exclude_seen: bool = Field(True, description="a list of what one has had is no advice; turn off for groceries")
+    asking_gap_s: float = Field(
+        0.0,
+        ge=0,
+        description="how long after an event its list is looked at: at once, unless people come back later",
+    )
+    gap_s: float = Field(1800.0, gt=0, description="silence that ends a session: 30 minutes, the web's convention")
+    grace_s: float = Field(300.0, ge=0, description="how late an event may come and still be applied")
+    future_s: float = Field(600.0, ge=0, description="how far a producer's clock may run ahead of the broker's")
+    max_poll_records: int = Field(
+        512,
+        ge=1,
+        description="events in a batch: scoring gains little beyond, and a batch's lists wait for its last",
+    )
+    block_cache_bytes: int = Field(16 * 2**20, ge=2**20, description="per partition; RocksDB's own default is 2 GiB")
+    write_buffer_bytes: int = Field(8 * 2**20, ge=2**20, description="per partition, up to three of them at once")
+    metrics_bind: str = Field("127.0.0.1", description="metrics are for the operator: not every interface by default")
+    metrics_port: int = Field(9108, ge=0, le=65535, description="0: any free port, said in the log")
+    stop_timeout_s: float = Field(20.0, gt=0, description="a stop takes a second; past this the process just ends")
+    torch_threads: int = Field(1, ge=1, description="one process a core scales better than one process on all")
+
+    @property
+    def session_rules(self) -> SessionRules:
+        """Give the rules that events are placed by."""
+        return SessionRules(gap_s=self.gap_s, grace_s=self.grace_s, future_s=self.future_s)

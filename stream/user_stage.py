@@ -1,0 +1,189 @@
+"""The user stage: a batch of events becomes states, lists, sessions and dead letters, all acked before it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import aiokafka
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaTimeoutError
+from models.popularity import Popularity
+from models.recommender import Decision, Recommender
+
+from models import contracts, state
+from models.contracts import POPULARITY, BadRecord
+from stream.changelog import Append, Changelog, append
+from stream.delivery import Batch, BatchApp
+from stream.intake import Intake, origin_header_of, sourced, strays, take_in
+from stream.model_feed import ModelFeed
+from stream.rejects import send_dead_letters
+from stream.telemetry import ONLINE_K, Telemetry
+
+
+class PausedTooLong(Exception):
+    """The group may have given our partitions to another worker: the batch must not be written."""
+
+
+class UserStage:
+    """All that happens to a batch of interactions."""
+
+    def __init__(
+        self,
+        app: BatchApp,
+        changelog: Changelog,
+        recommender: Recommender,
+        feed: ModelFeed,
+        telemetry: Telemetry,
+        topics: contracts.Topics,
+        partitions: int,
+    ) -> None:
+        self._app = app
+        self._changelog = changelog
+        self._recommender = recommender
+        self._feed = feed
+        self._telemetry = telemetry
+        self._topics = topics
+        self._partitions = partitions
+        self._popularity = Popularity()
+        self._counted: set[int] = set()
+        # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
+        self._thread = ThreadPoolExecutor(1, "recommender")
+
+    async def process(self, batch: Batch) -> None:
+        """Decide a batch, store it, send it, await the acks; raises PausedTooLong if nothing must be sent."""
+        producer: aiokafka.AIOKafkaProducer = self._app.producer._ensure_producer()
+        async with self._changelog.lock:
+            with self._timed("decide"):
+                loop = asyncio.get_running_loop()
+                intake, decision, forwards = await loop.run_in_executor(self._thread, self._decide, batch)
+            if not self._app.consumer.may_send(batch):
+                raise PausedTooLong
+            try:
+                with self._timed("send"):
+                    appends, others = await self._send(producer, intake, decision, forwards)
+                with self._timed("ack"):
+                    for sent in others:
+                        await sent
+                    await self._changelog.confirm(producer, appends)
+            except KafkaTimeoutError:
+                self._telemetry.producer_errors.inc()
+                if self._app.consumer.may_send(batch):
+                    raise
+                raise PausedTooLong from None  # what waited in the producer through a pause has expired there
+        self._count(intake, decision, forwards)
+
+    # -- deciding (in the thread) -----------------------------------------------------------------------------------
+
+    def _decide(self, batch: Batch) -> tuple[Intake, Decision, dict[int, int]]:
+        model = self._feed.current  # read once: a batch has one set of weights
+        intake = take_in(batch)
+        held: dict[tuple[int, str], bytes] = {}
+        for partition, keys in intake.users().items():
+            if model is None:
+                self._count_popularity(partition)
+            for key, value in zip(keys, self._changelog.read(partition, keys), strict=True):
+                if value is not None:
+                    held[partition, key.decode()] = value
+        forwards = strays(intake, held, self._partitions)
+        here = [pair for index, pair in enumerate(intake.events) if index not in forwards]
+        decision = self._recommender.decide(
+            model,
+            self._popularity,
+            {user: state.decode(value) for user, value in held.items()},
+            [sourced(record, event) for record, event in here],
+            time.time(),
+        )
+        for index, reason, detail in decision.rejects:
+            intake.rejects.append((here[index][0], BadRecord(reason, detail)))
+        return intake, decision, forwards
+
+    def _count_popularity(self, partition: int) -> None:
+        """Count what the users of a partition have in their histories, once, as long as no model is there."""
+        if partition in self._counted:
+            return
+        self._counted.add(partition)
+        store = self._changelog.table.data
+        for value in store._visible_values(store._db_for_partition(partition)):
+            for event in state.decode(value).history:
+                self._popularity.add(event.item_id)
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    async def _send(
+        self,
+        producer: aiokafka.AIOKafkaProducer,
+        intake: Intake,
+        decision: Decision,
+        forwards: Mapping[int, int],
+    ) -> tuple[list[Append], list[asyncio.Future[Any]]]:
+        """Store the states and queue every record; returns the changelog's appends and all other futures."""
+        values: dict[int, dict[bytes, bytes]] = {}
+        for (partition, user_id), user_state in decision.states.items():
+            values.setdefault(partition, {})[user_id.encode()] = encoded = state.encode(user_state)
+            self._telemetry.state_bytes.observe(len(encoded))
+        outputs: dict[tuple[str, int], list[tuple[bytes, bytes]]] = {}
+        partition_of = {user_id: partition for partition, user_id in decision.states}
+        for _, recommendation in decision.recommendations:
+            place = self._topics.recommendations, partition_of[recommendation.user_id]
+            outputs.setdefault(place, []).append((recommendation.user_id.encode(), contracts.encode(recommendation)))
+        for key, session in decision.sessions.items():
+            place = self._topics.sessions, partition_of[session.user_id]
+            outputs.setdefault(place, []).append((key.encode(), contracts.encode(session)))
+
+        appends: list[Append] = []
+        for partition, of_partition in values.items():
+            appends += await self._changelog.write(producer, partition, of_partition)
+        others: list[asyncio.Future[Any]] = []
+        for (topic, partition), records in outputs.items():
+            others += [sent.acked for sent in await append(producer, topic, partition, records)]
+        others += await send_dead_letters(producer, self._topics.dead_letters, intake.rejects)
+        for index, home in forwards.items():
+            others.append(await self._forward(producer, *intake.events[index], home))
+        return appends, others
+
+    async def _forward(
+        self, producer: aiokafka.AIOKafkaProducer, record: ConsumerRecord, event: contracts.Event, home: int
+    ) -> asyncio.Future[Any]:
+        sent: asyncio.Future[Any] = await producer.send(
+            record.topic,
+            value=record.value,
+            key=event.user_id.encode(),
+            partition=home,
+            headers=[*record.headers, origin_header_of(record)],
+        )
+        return sent
+
+    # -- counting ---------------------------------------------------------------------------------------------------
+
+    def _count(self, intake: Intake, decision: Decision, forwards: Mapping[int, int]) -> None:
+        telemetry, outcomes = self._telemetry, decision.outcomes
+        telemetry.batch_size.observe(len(intake.events) + len(intake.rejects))
+        telemetry.events.labels("applied").inc(outcomes.applied)
+        telemetry.events.labels("duplicate").inc(outcomes.duplicates)
+        telemetry.events.labels("late").inc(outcomes.late)
+        telemetry.events.labels("invalid").inc(len(intake.rejects) - outcomes.late)
+        telemetry.forwarded.inc(len(forwards))
+        for _, error in intake.rejects:
+            telemetry.dead_letters.labels(error.reason).inc()
+        by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
+        telemetry.recommendations.labels("fallback").inc(by_popularity)
+        telemetry.recommendations.labels("model").inc(len(decision.recommendations) - by_popularity)
+        telemetry.hits.labels(ONLINE_K).inc(outcomes.hits_at_10)
+        telemetry.trials.labels(ONLINE_K).inc(outcomes.trials)
+        telemetry.reciprocal_rank.inc(outcomes.reciprocal_rank_sum)
+        telemetry.unknown_items.inc(outcomes.unknown_items)
+        telemetry.rebuilt.inc(outcomes.rebuilt_users)
+        now = time.time()
+        for record, _ in intake.events:
+            telemetry.end_to_end.observe(now - record.timestamp / 1000)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._telemetry.stage.labels(stage).observe(time.perf_counter() - started)
