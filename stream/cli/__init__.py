@@ -1,0 +1,1 @@
+"""The `hrnn` command: the one place that may import both shells."""

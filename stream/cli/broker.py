@@ -65,8 +65,8 @@ _SETTINGS = {
 _HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 _LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
 
-# Reads a line per JVM started (an empty one: none runs). The end of its input means that the parent has gone, however
-# it went: no signal handler runs on kill -9, but the kernel closes the pipe.
+# Reads a line per JVM started (an empty one: none runs). The end of its input means that the parent has gone,
+# however it went: no signal handler runs on kill -9, but the kernel closes the pipe.
 _GUARDIAN = """
 while IFS= read -r line; do child=$line; done
 if [ -n "$child" ]; then
@@ -80,9 +80,8 @@ rm -rf -- "$1"
 class LocalKafka:
     """One Kafka broker and controller on loopback, or the one that HRNN_KAFKA_BOOTSTRAP names.
 
-    Its data lie in a temporary folder that is deleted at the end. It ends with `stop`, with the `with` block, at the
-    exit of the process, and when the process is killed. `own=True` starts one whatever the environment says: fault
-    tests kill it. `settings` are broker properties laid over the defaults.
+    Its data lie in a temporary folder that is deleted at the end. It ends with `stop`, with the `with` block,
+    at the exit of the process, and when the process is killed.
     """
 
     def __init__(
@@ -92,6 +91,10 @@ class LocalKafka:
         settings: Mapping[str, str] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        """Prepare one; `own` starts one whatever the environment names (fault tests kill it).
+
+        `settings` are broker properties laid over the defaults.
+        """
         self._environ = environ
         self._settings = dict(settings or {})
         self._external = None if own else (environ.get("HRNN_KAFKA_BOOTSTRAP") or None)
@@ -172,7 +175,11 @@ class LocalKafka:
         self._end(signal.SIGTERM)
 
     def restart(self) -> None:
-        """Start the broker again on the same data and ports, and return when it serves; ends it first if it runs."""
+        """Start the broker again on the same data and ports, and return when it serves.
+
+        One that still runs is shut down first. After `kill` it takes 9 s longer: the controller waits that
+        long for the broker that it believes alive (broker.session.timeout.ms).
+        """
         self._own("restart")
         if self.pid is not None:
             self.shut_down()
@@ -274,7 +281,7 @@ class LocalKafka:
 def wait_until_serving(
     bootstrap: str, *, timeout_s: float, process: subprocess.Popen[bytes] | None = None
 ) -> None:
-    """Return when a broker at `bootstrap` answers, one of its addresses being enough; raises Failure after `timeout_s`.
+    """Return when a broker at one of `bootstrap`'s addresses answers; raises Failure after `timeout_s`.
 
     A KRaft broker opens its port early but answers only when it has caught up with the metadata log.
     """
@@ -331,4 +338,5 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _remedy(folder: Path) -> str:
-    return f"needs 1 GB of memory and space in {folder.parent}; or set HRNN_KAFKA_BOOTSTRAP to a broker that runs"
+    space = f"it needs 1 GB of memory and space in {folder.parent}"
+    return f"{space}; or set HRNN_KAFKA_BOOTSTRAP to a broker that runs"

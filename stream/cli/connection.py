@@ -1,0 +1,42 @@
+"""How the commands reach Kafka: plain answers for a person when they can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from stream.cli.broker import wait_until_serving
+from stream.cli.failures import Failure
+
+
+def require_broker(bootstrap: str, *, timeout_s: float = 3.0) -> None:
+    """Raise Failure unless a broker answers; the clients themselves would try for half a minute."""
+    wait_until_serving(bootstrap, timeout_s=timeout_s)
+
+
+@contextmanager
+def explained(bootstrap: str) -> Iterator[None]:
+    """Turn what Kafka's client raises inside into a Failure that names the broker."""
+    try:
+        yield
+    except KafkaError as error:
+        raise Failure(
+            f"Kafka at {bootstrap}: {type(error).__name__}: {error}", "see what `hrnn doctor` says"
+        ) from error
+
+
+@contextmanager
+def administration(bootstrap: str) -> Iterator[KafkaAdminClient]:
+    """Open an administrative connection for the time of the block; raises Failure if no broker answers."""
+    require_broker(bootstrap)
+    with explained(bootstrap):
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), client_id="hrnn-admin", bootstrap_timeout_ms=10_000
+        )
+        try:
+            yield admin
+        finally:
+            admin.close()

@@ -1,0 +1,74 @@
+"""The environment that the commands read, and the check that no variable of it is misspelt."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings
+
+from stream.cli.failures import Failure
+from stream.settings import KafkaSettings, WorkerSettings
+
+S = TypeVar("S", bound=BaseSettings)
+
+PREFIX = "HRNN_"
+
+OWN_VARIABLES = {
+    "HRNN_CACHE_DIR": "where Kafka's jars are kept (~/.cache/hrnn-stream)",
+    "HRNN_TORCH_INDEX": "a wheel index that `make install` takes torch from (PyPI)",
+    "HRNN_LOG_LEVEL": "the same as --log-level",
+}
+
+
+class CommandSettings(KafkaSettings):
+    """What the commands need to know beyond where Kafka is."""
+
+    partitions: int = Field(
+        8, ge=1, le=1000, description="the most workers that can share the load; can't be changed later"
+    )
+    replication: int = Field(1, ge=1, description="copies of each partition; 3 on a real cluster")
+
+
+def read_settings(**given: object) -> CommandSettings:
+    """Read the settings, `given` ones (None: not given) before the environment's; raises Failure."""
+    return load(CommandSettings, **given)
+
+
+def load(kind: type[S], **given: object) -> S:
+    """Make settings of any kind, telling a person which variable is wrong and how."""
+    make: Any = kind  # pydantic-settings' own arguments would be checked against the fields
+    try:
+        settings: S = make(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise Failure(
+            f"{PREFIX}{field.upper()}={first['input']}: {first['msg']}", "correct or unset it", exit_code=2
+        ) from None
+    return settings
+
+
+def known_variables() -> dict[str, str]:
+    """List every variable that some command reads, with what it is for."""
+    from trainer.settings import TrainerSettings
+
+    known = dict(OWN_VARIABLES)
+    for kind in (CommandSettings, TrainerSettings, WorkerSettings):
+        for name, field in kind.model_fields.items():
+            known[PREFIX + name.upper()] = field.description or ""
+    return known
+
+
+def refuse_unknown(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise Failure for a variable that begins with HRNN_ and that nothing reads, naming the nearest one."""
+    known = known_variables()
+    for name in sorted(environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
+            raise Failure(
+                f"{name} is set, and no such setting exists", f"did you mean {nearest[0]}?", exit_code=2
+            )
