@@ -28,9 +28,7 @@ from stream.cli.kafka_jars import java_command, resolve_jars
 
 START_TIMEOUT_S = 90.0  # 4 s on an idle machine; two busy cores can take ten times as long
 STOP_TIMEOUT_S = 30.0
-PORTS = range(
-    20_000, 32_000
-)  # below Linux's range for outgoing connections, so that a restart finds its port free
+PORTS = range(20_000, 32_000)  # below Linux's range for outgoing connections, so that a restart finds its port free
 
 _SETTINGS = {
     "process.roles": "broker,controller",
@@ -204,9 +202,7 @@ class LocalKafka:
 
     def _own(self, verb: str) -> None:
         if self.external:
-            raise Failure(
-                f"can't {verb} the broker at {self._bootstrap}: it is not ours", "unset HRNN_KAFKA_BOOTSTRAP"
-            )
+            raise Failure(f"can't {verb} the broker at {self._bootstrap}: it is not ours", "unset HRNN_KAFKA_BOOTSTRAP")
         if self._folder is None:
             raise RuntimeError(f"can't {verb} a broker that was never started")
 
@@ -226,15 +222,11 @@ class LocalKafka:
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         cluster = secrets.token_urlsafe(16)[:22]
         quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        command = self._command(
-            *quick, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)
-        )
+        command = self._command(*quick, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode != 0:
             said = (answer.stdout + answer.stderr).strip()
-            raise Failure(
-                f"Kafka could not format its storage in {self._folder}: {said[-600:]}", _remedy(self._folder)
-            )
+            raise Failure(f"Kafka could not format its storage in {self._folder}: {said[-600:]}", _remedy(self._folder))
 
     def _command(self, *arguments: str) -> list[str]:
         return [self._java, *_LOGGING, "-cp", f"{self._jars}/*", *arguments]
@@ -278,9 +270,7 @@ class LocalKafka:
                 self._guardian.stdin.flush()
 
 
-def wait_until_serving(
-    bootstrap: str, *, timeout_s: float, process: subprocess.Popen[bytes] | None = None
-) -> None:
+def wait_until_serving(bootstrap: str, *, timeout_s: float, process: subprocess.Popen[bytes] | None = None) -> None:
     """Return when a broker at one of `bootstrap`'s addresses answers; raises Failure after `timeout_s`.
 
     A KRaft broker opens its port early but answers only when it has caught up with the metadata log.
@@ -332,9 +322,7 @@ def _free_ports() -> tuple[int, int]:
             found.append(port)
         if len(found) == 2:
             return found[0], found[1]
-    raise Failure(
-        f"no free port among {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "end what occupies them"
-    )
+    raise Failure(f"no free port among {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "end what occupies them")
 
 
 def _remedy(folder: Path) -> str:

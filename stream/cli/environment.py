@@ -69,6 +69,4 @@ def refuse_unknown(environ: Mapping[str, str] = os.environ) -> None:
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
-            raise Failure(
-                f"{name} is set, and no such setting exists", f"did you mean {nearest[0]}?", exit_code=2
-            )
+            raise Failure(f"{name} is set, and no such setting exists", f"did you mean {nearest[0]}?", exit_code=2)

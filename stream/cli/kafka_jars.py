@@ -23,18 +23,14 @@ def pom_path() -> Path:
     for path in (_PACKAGED_POM, _REPOSITORY_POM):
         if path.is_file():
             return path
-    raise Failure(
-        f"no pom.xml at {_PACKAGED_POM} or {_REPOSITORY_POM}", "install hrnn-stream again: make install"
-    )
+    raise Failure(f"no pom.xml at {_PACKAGED_POM} or {_REPOSITORY_POM}", "install hrnn-stream again: make install")
 
 
 def kafka_version(pom: Path) -> str:
     """Read the version of Kafka that the POM pins."""
     match = re.search(r"<artifactId>kafka_[\d.]+</artifactId>\s*<version>([^<]+)</version>", pom.read_text())
     if match is None:
-        raise Failure(
-            f"{pom} names no version of org.apache.kafka:kafka_2.13", "restore the file from version control"
-        )
+        raise Failure(f"{pom} names no version of org.apache.kafka:kafka_2.13", "restore the file from version control")
     return match.group(1)
 
 

@@ -123,8 +123,7 @@ def existing(admin: KafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, T
         return {}
     described = {topic["name"]: topic for topic in admin.describe_topics([spec.name for spec in wanted])}
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.configs, ""))
-        for spec in wanted
+        ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.configs, "")) for spec in wanted
     ]
     configs = admin.describe_configs(resources, config_filter="all")["topic"]
     found = {}
@@ -165,9 +164,7 @@ def differences(specs: Sequence[TopicSpec], found: dict[str, TopicSpec]) -> list
             held = topic.configs.get(name)
             if held != value:
                 remedy = "run `hrnn topics create --alter`"
-                all_of_them.append(
-                    Difference(spec.name, f"has {name}={held} instead of {value}", remedy, True)
-                )
+                all_of_them.append(Difference(spec.name, f"has {name}={held} instead of {value}", remedy, True))
     return all_of_them
 
 
@@ -199,9 +196,7 @@ def create(admin: KafkaAdminClient, specs: Sequence[TopicSpec], *, alter: bool =
     if alter:
         wrong = {difference.topic for difference in differences(specs, found) if difference.alterable}
         resources = [
-            ConfigResource(ConfigResourceType.TOPIC, spec.name, spec.configs)
-            for spec in specs
-            if spec.name in wrong
+            ConfigResource(ConfigResourceType.TOPIC, spec.name, spec.configs) for spec in specs if spec.name in wrong
         ]
         if resources:
             admin.alter_configs(resources)

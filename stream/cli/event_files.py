@@ -1,0 +1,154 @@
+"""Files of events: CSV in Amazon Personalize's columns, or JSON lines, plain or compressed."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
+
+import msgspec
+import zstandard
+
+from models.contracts import BadRecord, Event, decode_event
+from stream.cli.failures import Failure
+
+Format = Literal["auto", "csv", "jsonl"]
+
+REQUIRED = ("USER_ID", "ITEM_ID", "TIMESTAMP")
+OPTIONAL = ("EVENT_TYPE", "EVENT_VALUE")
+
+
+class FileEvent(NamedTuple):
+    """One row: where it stands, what it says, and the bytes that go out as the record's value."""
+
+    line: int
+    event: Event
+    value: bytes
+
+
+def open_events(path: str, stdin: BinaryIO) -> BinaryIO:
+    """Open a file, or `stdin` for "-", decompressed; its first bytes tell how it is compressed."""
+    if path == "-":
+        raw: BinaryIO = stdin
+    else:
+        try:
+            raw = Path(path).open("rb")  # noqa: SIM115 - the caller reads from it and closes it
+        except OSError as error:
+            raise Failure(f"can't read {path}: {error.strerror}", "name a file, or - for standard input") from None
+    buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
+    head = buffered.peek(6)[:6]
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return cast(BinaryIO, lzma.open(buffered))
+    if head.startswith(b"\x1f\x8b"):
+        return cast(BinaryIO, gzip.open(buffered))
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True))
+    return buffered
+
+
+def read_events(source: BinaryIO, *, name: str, form: Format = "auto") -> Iterator[FileEvent]:
+    """Read and check each row; raises Failure naming the file and the line of the first that is wrong.
+
+    "auto" takes a file whose first character is a brace for JSON lines.
+    """
+    lines = io.BufferedReader(cast(io.RawIOBase, source))
+    if form == "auto":
+        form = "jsonl" if lines.peek(64).lstrip().startswith(b"{") else "csv"
+    rows = _json_lines(lines) if form == "jsonl" else _csv_rows(lines)
+    line = 1
+    try:
+        for row in rows:
+            line = row.line
+            yield row
+            line += 1  # where an error that the reader itself raises next would be
+    except _BadRow as bad:
+        raise Failure(f"{name}, line {bad.line}: {bad.why}", bad.remedy) from None
+    except (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise Failure(f"{name}, near line {line}: {error}", "the compressed file is damaged or cut off") from None
+
+
+class _BadRow(Exception):
+    def __init__(self, line: int, why: str, remedy: str = "correct the line") -> None:
+        super().__init__(why)
+        self.line = line
+        self.why = why
+        self.remedy = remedy
+
+
+def _json_lines(lines: BinaryIO) -> Iterator[FileEvent]:
+    for number, text in enumerate(lines, start=1):
+        value = text.strip()
+        if not value:
+            continue
+        try:
+            yield FileEvent(number, decode_event(value), value)
+        except BadRecord as bad:
+            raise _BadRow(number, str(bad)) from None
+
+
+def _csv_rows(lines: BinaryIO) -> Iterator[FileEvent]:
+    reader = csv.reader(io.TextIOWrapper(lines, encoding="utf-8-sig", newline=""))
+    try:
+        columns = _columns(next(reader, []))
+        for row in reader:
+            if row:
+                yield _csv_event(reader.line_num, columns, row)
+    except csv.Error as error:
+        raise _BadRow(reader.line_num, str(error)) from None
+    except UnicodeDecodeError as error:
+        raise _BadRow(reader.line_num + 1, f"not UTF-8: {error.reason}", "convert the file: iconv -t utf-8") from None
+
+
+def _columns(header: list[str]) -> list[str]:
+    """Name each column, the known ones in capitals; raises _BadRow if a required one is missing."""
+    known = {*REQUIRED, *OPTIONAL}
+    columns = [name.strip().upper() if name.strip().upper() in known else name.strip() for name in header]
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise _BadRow(
+            1,
+            f"the header has no {', '.join(missing)}",
+            "the columns are USER_ID,ITEM_ID,TIMESTAMP and, if you like, EVENT_TYPE,EVENT_VALUE",
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise _BadRow(1, f"the header has {', '.join(twice)} twice")
+    return columns
+
+
+def _csv_event(line: int, columns: list[str], row: list[str]) -> FileEvent:
+    if len(row) != len(columns):
+        raise _BadRow(line, f"{len(row)} columns where the header has {len(columns)}")
+    cells = dict(zip(columns, row, strict=True))
+    record: dict[str, Any] = {
+        "user_id": cells.pop("USER_ID"),
+        "item_id": cells.pop("ITEM_ID"),
+        "timestamp": _number(line, "TIMESTAMP", cells.pop("TIMESTAMP")),
+    }
+    if kind := cells.pop("EVENT_TYPE", ""):
+        record["event_type"] = kind
+    if strength := cells.pop("EVENT_VALUE", ""):
+        record["event_value"] = _number(line, "EVENT_VALUE", strength)
+    properties = {name: cell for name, cell in cells.items() if cell}
+    if properties:
+        record["properties"] = properties
+    value = msgspec.json.encode(record)
+    try:
+        return FileEvent(line, decode_event(value), value)
+    except BadRecord as bad:
+        raise _BadRow(line, str(bad)) from None
+
+
+def _number(line: int, column: str, cell: str) -> int | float:
+    try:
+        return int(cell)
+    except ValueError:
+        pass
+    try:
+        return float(cell)
+    except ValueError:
+        raise _BadRow(line, f"{column} is {cell!r}, which is no number") from None
