@@ -1,7 +1,7 @@
 """Weights as data: how a model travels through the `models` topic, and what is checked before it serves.
 
 A model is one blob of safetensors bytes, its catalogue within, cut into chunks; then a manifest that
-describes the blob; then the pointer to the version that serves. Nothing here can run code that a blob brings along.
+describes the blob; then the pointer to the version that serves. Nothing here can run code that a blob brings.
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def pack(model: HRNN, catalogue: Catalogue) -> bytes:
         raise ValueError(f"a model of {model.config.n_items} items with {len(catalogue.item_ids)} ids")
     if model.config.n_event_types != len(catalogue.event_types):
         raise ValueError(f"a model of {model.config.n_event_types} event types with {catalogue.event_types}")
-    fields = _CatalogueFields(
-        catalogue.item_ids, catalogue.event_types, catalogue.value_mean, catalogue.value_std
-    )
+    fields = _CatalogueFields(catalogue.item_ids, catalogue.event_types, catalogue.value_mean, catalogue.value_std)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     tensors[CATALOGUE] = torch.frombuffer(bytearray(msgspec.json.encode(fields)), dtype=torch.uint8)
     return safetensors.torch.save(tensors)
@@ -191,9 +189,7 @@ def join(manifest: Manifest, chunks: Mapping[int, bytes]) -> bytes:
 
 def unpack(manifest: Manifest, blob: bytes) -> ServingModel:
     """Verify a blob against its manifest and make it ready to serve; raises BadWeights with the reason."""
-    manifest = decode_manifest(
-        msgspec.json.encode(manifest)
-    )  # one that was made here is checked like any other
+    manifest = decode_manifest(msgspec.json.encode(manifest))  # one that was made here is checked like any other
     if len(blob) != manifest.size_bytes:
         raise BadWeights("size", f"{len(blob)} bytes where the manifest has {manifest.size_bytes}")
     if hashlib.sha256(blob).hexdigest() != manifest.sha256:

@@ -1,0 +1,44 @@
+"""What everyone takes: the list until there is a model."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection
+
+REFRESH_EVERY = 1000  # additions: a list of the most popular changes slowly once counts are large
+KEPT = 1024  # ranks kept sorted: more than any list plus any user's retained history
+
+
+class Popularity:
+    """Counts items; equal counts are ranked by item id, so that equal counts make equal lists."""
+
+    __slots__ = ("_added", "_counts", "_ranked", "_total")
+
+    def __init__(self) -> None:
+        """Begin without counts."""
+        self._counts: dict[str, int] = {}
+        self._total = 0
+        self._added = 0  # since the ranks were made
+        self._ranked: list[tuple[str, int]] = []
+
+    def add(self, item_id: str, count: int = 1) -> None:
+        """Count an item once more, or several times at once."""
+        self._counts[item_id] = self._counts.get(item_id, 0) + count
+        self._total += count
+        self._added += count
+
+    def top(self, k: int, exclude: Collection[str] = ()) -> list[tuple[str, int]]:
+        """List the k most popular items and their counts, without `exclude`.
+
+        The ranks are those of at most REFRESH_EVERY additions ago, and of at most 1 % of all additions ago.
+        """
+        if self._added > min(REFRESH_EVERY, self._total // 100):
+            self._ranked = self._largest(KEPT)
+            self._added = 0
+        ranked = [place for place in self._ranked if place[0] not in exclude][:k]
+        if len(ranked) < k and len(self._ranked) < len(self._counts):
+            ranked = [p for p in self._largest(KEPT + k + len(exclude)) if p[0] not in exclude][:k]
+        return ranked
+
+    def _largest(self, n: int) -> list[tuple[str, int]]:
+        return heapq.nsmallest(n, self._counts.items(), key=lambda counted: (-counted[1], counted[0]))
