@@ -50,9 +50,7 @@ class Catalogue:
         self.item_ids = list(item_ids)
         self.event_types = list(event_types)
         if not (math.isfinite(value_mean) and math.isfinite(value_std) and value_std > 0):
-            raise ValueError(
-                f"event values can't be standardized by mean {value_mean}, deviation {value_std}"
-            )
+            raise ValueError(f"event values can't be standardized by mean {value_mean}, deviation {value_std}")
         self.value_mean = value_mean
         self.value_std = value_std
         self.row_of_item = _Rows({item_id: row for row, item_id in enumerate(self.item_ids, 1)})

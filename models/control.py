@@ -17,8 +17,6 @@ def level(gap_s: float, bounds_s: Sequence[float] = DEFAULT_BOUNDS_S) -> int:
     return bisect_right(bounds_s, gap_s)
 
 
-def levels(
-    gaps_s: npt.NDArray[np.float64], bounds_s: Sequence[float] = DEFAULT_BOUNDS_S
-) -> npt.NDArray[np.int64]:
+def levels(gaps_s: npt.NDArray[np.float64], bounds_s: Sequence[float] = DEFAULT_BOUNDS_S) -> npt.NDArray[np.int64]:
     """Map an array of gaps to levels, as `level` does one."""
     return np.searchsorted(np.asarray(bounds_s), gaps_s, side="right").astype(np.int64)

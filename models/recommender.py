@@ -1,0 +1,200 @@
+"""A batch's whole decision: weights, users' states and events in; new states, lists and session records out.
+
+Nothing is read or written here, and nothing given is changed but the counts of `Popularity`. What a user gets
+depends on the user's events and the weights, not on how the events were cut into batches: users are walked event by
+event first, in plain Python; then all their steps are taken in waves, and all lists are scored together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from models.contracts import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
+from models.popularity import Popularity
+from models.scoring import Scoring
+from models.sessions import Placement, SessionRules
+from models.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
+from models.walk import Ask, Hidden, SourcedEvent, Walk
+from models.weights import ServingModel
+
+UserKey = tuple[int, str]
+"""The partition that a user's state is kept by, and the user."""
+
+_item_id = attrgetter("item_id")
+
+
+@dataclass
+class Outcomes:
+    """What became of a batch's events, as numbers to add to counters."""
+
+    applied: int = 0
+    duplicates: int = 0
+    late: int = 0
+    future: int = 0
+    sessions_opened: int = 0
+    unknown_items: int = 0  # applied, but the model has never seen the item
+    rebuilt_users: int = 0  # whose hidden state was replayed under new weights
+    trials: int = 0  # events of users who had been given a list before
+    hits_at_10: int = 0
+    reciprocal_rank_sum: float = 0.0
+
+
+@dataclass
+class Decision:
+    """What a batch comes to; events are named by their position in the batch."""
+
+    states: dict[UserKey, UserState] = field(default_factory=dict)
+    """Every user with an applied or redelivered event; redelivered ones alone leave the state as it was."""
+    recommendations: list[tuple[int, Recommendation]] = field(default_factory=list)
+    sessions: dict[str, SessionRecord] = field(default_factory=dict)
+    """By session key, each as far as it has come."""
+    rejects: list[tuple[int, str, str]] = field(default_factory=list)
+    """Event, reason, detail."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+
+class Recommender:
+    """The rules of a deployment; `decide` is a function of them and of its arguments."""
+
+    def __init__(
+        self,
+        rules: SessionRules,
+        top_k: int = 20,
+        exclude_seen: bool = True,
+        history_events: int = HISTORY_EVENTS,
+        asking_gap_s: float = 0.0,
+    ) -> None:
+        """Raise ValueError for empty lists, and if a session's record can't be made from the retained history."""
+        if top_k < 1 or not 0 < rules.max_session_events <= history_events:
+            raise ValueError(f"top_k {top_k}, sessions of {rules.max_session_events} in {history_events} events")
+        self._rules = rules
+        self._top_k = top_k
+        self._exclude_seen = exclude_seen
+        self._history_events = history_events
+        self._asking_gap_s = asking_gap_s
+
+    def decide(
+        self,
+        model: ServingModel | None,
+        popularity: Popularity,
+        states: Mapping[UserKey, UserState],
+        events: Sequence[SourcedEvent],
+        generated_at: float,
+    ) -> Decision:
+        """Apply events, each user's in the order given, and list what each of them leads to."""
+        decision = Decision()
+        walks: dict[UserKey, Walk] = {}
+        asks: list[Ask] = []
+        lists: list[list[RankedItem]] = []
+        for number, sourced in enumerate(events):
+            key = (sourced.partition, sourced.event.user_id)
+            walk = walks.get(key)
+            if walk is None:
+                walk = walks[key] = Walk(sourced.event.user_id, states.get(key))
+            if walk.has_applied(sourced):
+                ask = self._again(number, sourced, walk, decision)
+            else:
+                ask = self._apply(number, sourced, walk, decision)
+                if ask is not None:
+                    popularity.add(ask.pending.item_id)
+            if ask is not None:
+                asks.append(ask)
+                if model is None:
+                    lists.append(self._popular(ask, popularity))
+        if model is not None and asks:
+            moved = [walk for walk in walks.values() if walk.applied or walk.redelivered]
+            scoring = Scoring(model, moved, asks, self._history_events)
+            lists = scoring.lists(self._top_k, self._exclude_seen, self._asking_gap_s)
+            decision.outcomes.rebuilt_users = scoring.rebuilt_users
+            decision.outcomes.unknown_items = scoring.unknown_items
+        self._recommend(POPULARITY if model is None else model.version, events, asks, lists, generated_at, decision)
+        for key, walk in walks.items():
+            if walk.applied or walk.redelivered:
+                decision.states[key] = walk.state_after(self._history_events)
+                for record in walk.records():
+                    decision.sessions[record.session_id] = record
+        return decision
+
+    def _apply(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
+        outcomes = decision.outcomes
+        placement = walk.apply(self._rules, sourced)
+        if placement is Placement.LATE or placement is Placement.FUTURE:
+            self._reject(number, sourced, walk, placement, decision)
+            return None
+        outcomes.applied += 1
+        if placement is Placement.NEW_SESSION:
+            outcomes.sessions_opened += 1
+        end = len(walk.history)
+        begin = max(0, end - self._history_events)
+        return Ask(number, walk, begin, end, walk.history[-1], Hidden.LIVE, True, walk.session_id)
+
+    def _again(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
+        """Answer an event that was delivered before as it was answered then, as far as that is still known."""
+        decision.outcomes.duplicates += 1
+        walk.redelivered = walk.state is not None or walk.applied > 0
+        event, end = sourced.event, len(walk.history)
+        begin = max(0, end - self._history_events)
+        index = walk.find(sourced, begin)
+        if index is not None:
+            session_id = walk.session_again(self._rules, index, begin)
+            hidden = Hidden.LIVE if index == end - 1 else Hidden.REPLAYED
+            return Ask(number, walk, begin, index + 1, walk.history[index], hidden, False, session_id)
+        if event.timestamp > sourced.now + self._rules.future_s:
+            self._reject(number, sourced, walk, Placement.FUTURE, decision)
+            return None
+        if walk.was_rejected(sourced, begin):
+            self._reject(number, sourced, walk, Placement.LATE, decision)
+            return None
+        alone = HistoryEvent(event.item_id, event.timestamp, event.event_type, event.event_value, sourced.offset)
+        return Ask(number, walk, begin, begin, alone, Hidden.NOTHING, False, "")
+
+    def _reject(self, number: int, sourced: SourcedEvent, walk: Walk, placement: Placement, decision: Decision) -> None:
+        if placement is Placement.FUTURE:
+            decision.outcomes.future += 1
+            detail = f"{sourced.event.timestamp - sourced.now:.0f} s after the time that the broker took it at"
+        else:
+            decision.outcomes.late += 1
+            detail = f"{walk.history[-1].timestamp - sourced.event.timestamp:.0f} s before the user's newest event"
+        decision.rejects.append((number, placement.value, detail))
+
+    def _popular(self, ask: Ask, popularity: Popularity) -> list[RankedItem]:
+        seen: set[str] = set()
+        if self._exclude_seen:
+            seen.update(map(_item_id, ask.walk.history[ask.begin : ask.end]))
+            seen.add(ask.pending.item_id)
+        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(self._top_k, seen)]
+
+    def _recommend(
+        self,
+        version: str,
+        events: Sequence[SourcedEvent],
+        asks: Sequence[Ask],
+        lists: Sequence[list[RankedItem]],
+        generated_at: float,
+        decision: Decision,
+    ) -> None:
+        """Write the lists, and count whether users took what they had been given before."""
+        outcomes, recommendations = decision.outcomes, decision.recommendations
+        for ask, items in zip(asks, lists, strict=True):
+            event, _, _, _, origin = events[ask.number]
+            if ask.is_new:
+                walk = ask.walk
+                if walk.emitted:
+                    outcomes.trials += 1
+                    if event.item_id in walk.emitted:
+                        outcomes.hits_at_10 += 1
+                        outcomes.reciprocal_rank_sum += 1 / (walk.emitted.index(event.item_id) + 1)
+                walk.emitted = [item.item_id for item in items[:EMITTED_ITEMS]]
+            recommendation = Recommendation(
+                rec_id(origin.topic, origin.partition, origin.offset),
+                event.user_id,
+                items,
+                version,
+                ask.session_id,
+                event.timestamp,
+                generated_at,
+                origin,
+            )
+            recommendations.append((ask.number, recommendation))

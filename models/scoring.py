@@ -1,0 +1,121 @@
+"""The arithmetic of a batch: the users' hidden states after it, and a list for each of its events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.contracts import RankedItem
+from models.ranking import top_k
+from models.walk import Ask, Hidden, Walk
+from models.waves import Rows, Waves
+from models.weights import ServingModel
+
+ROWS_AT_ONCE = 64  # the scores of 64 users and 27,000 items are 7 MB; more do not stay in a core's cache
+SCORE_DIGITS = 6  # float32 holds hardly more, and the rest would be half of a list's bytes
+
+_item_id = attrgetter("item_id")
+
+
+class Scoring:
+    """Takes all steps of a batch at once and leaves the new hidden states in the walks."""
+
+    @torch.inference_mode()
+    def __init__(self, model: ServingModel, walks: Sequence[Walk], asks: Sequence[Ask], history_events: int) -> None:
+        """`walks` are those with an applied or redelivered event; `asks` are of them."""
+        self._model = model
+        self._asks = asks
+        self.rebuilt_users = 0
+        waves = Waves(model)
+        for walk in walks:
+            self._begin(waves, walk, history_events)
+        depths = self._depths(waves)
+        waves.take()
+        self._waves = waves
+        self._h = waves.after([number for number, _ in depths], [depth for _, depth in depths])
+        self._pending_rows = model.catalogue.rows([ask.pending.item_id for ask in asks])
+        new = np.fromiter((ask.is_new for ask in asks), np.bool_, len(asks))
+        self.unknown_items = int(np.count_nonzero(self._pending_rows[new] == 0))
+        moved = [walk for walk in walks if walk.applied]
+        counts = [len(walk.history) - 1 - walk.first for walk in moved]
+        hs = waves.after([walk.sequence for walk in moved], counts).numpy().astype("<f4", copy=False)
+        for walk, count, h in zip(moved, counts, hs, strict=True):
+            walk.h = h.tobytes()
+            walk.h_events += count
+            walk.model_version = model.version
+
+    def _begin(self, waves: Waves, walk: Walk, history_events: int) -> None:
+        """Go on from the user's hidden state, or from the retained history if other weights made that."""
+        history, state = walk.history, walk.state
+        walk.rows = self._model.catalogue.rows(list(map(_item_id, history)))
+        width = 4 * self._model.model.config.hidden_dimension
+        if state is not None and state.model_version == self._model.version and len(state.h) in (0, width):
+            h, walk.first, walk.h_events = state.h, max(0, walk.given - 1), state.h_events
+        else:
+            h, walk.first, walk.h_events = b"", max(0, walk.given - history_events), 0
+            self.rebuilt_users += walk.given > 0 and walk.applied > 0
+        walk.sequence = waves.add(h, history, walk.rows, walk.first, len(history) - 1 - walk.first)
+
+    def _depths(self, waves: Waves) -> list[tuple[int, int]]:
+        """Find for each ask the sequence and how many of its steps, adding those that only replays need."""
+        replays: dict[tuple[int, int], int] = {}
+        for ask in self._asks:
+            if ask.hidden is Hidden.REPLAYED:
+                at = (ask.walk.sequence, ask.begin)
+                replays[at] = max(replays.get(at, 0), ask.end - 1 - ask.begin)
+        walks = {ask.walk.sequence: ask.walk for ask in self._asks} if replays else {}
+        numbers = {
+            at: waves.add(b"", walks[at[0]].history, walks[at[0]].rows, at[1], count) for at, count in replays.items()
+        }
+        nothing = waves.add(b"", (), np.zeros(0, np.int64), 0, 0)
+        depths = []
+        for ask in self._asks:
+            if ask.hidden is Hidden.LIVE:
+                depths.append((ask.walk.sequence, ask.end - 1 - ask.walk.first))
+            elif ask.hidden is Hidden.REPLAYED:
+                depths.append((numbers[ask.walk.sequence, ask.begin], ask.end - 1 - ask.begin))
+            else:
+                depths.append((nothing, 0))
+        return depths
+
+    @torch.inference_mode()
+    def lists(self, places: int, exclude_seen: bool, asking_gap_s: float) -> list[list[RankedItem]]:
+        """Rank a list for every ask, of `places` items or of as many as are not excluded."""
+        pending = [ask.pending for ask in self._asks]
+        asked = self._waves.asked(self._h, pending, self._pending_rows, asking_gap_s)
+        seen, bounds = self._seen() if exclude_seen else ((_NONE, _NONE), [0] * (len(pending) + 1))
+        lists: list[list[RankedItem]] = []
+        for start in range(0, len(pending), ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, len(pending))
+            here = slice(bounds[start], bounds[stop])
+            lists += self._block(asked[start:stop], (seen[0][here] - start, seen[1][here]), places)
+        return lists
+
+    def _seen(self) -> tuple[tuple[Rows, Rows], list[int]]:
+        """Find what not to name: (ask indices (N,), item rows (N,)), and where each ask's begin and end."""
+        columns: list[Rows] = []
+        bounds = [0]
+        for ask, row in zip(self._asks, self._pending_rows, strict=True):
+            # the pending item stands in the retained history, but for an event that was cut off it
+            rows = ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
+            columns.append(rows)
+            bounds.append(bounds[-1] + len(rows))
+        return (np.repeat(np.arange(len(columns)), np.diff(bounds)), np.concatenate(columns)), bounds
+
+    def _block(self, h: Tensor, seen: tuple[Rows, Rows], places: int) -> list[list[RankedItem]]:
+        rows, scores = top_k(self._model.model.scores(h), places, seen)
+        item_of_row = self._model.catalogue.item_of_row.__getitem__
+        counts = np.count_nonzero(scores > -math.inf, axis=1).tolist()
+        shown = scores.astype(np.float64).round(SCORE_DIGITS).tolist()
+        return [
+            list(map(RankedItem, map(item_of_row, row[:count]), score))
+            for row, score, count in zip(rows.tolist(), shown, counts, strict=True)
+        ]
+
+
+_NONE = np.zeros(0, np.int64)

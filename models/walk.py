@@ -1,0 +1,218 @@
+"""One user's way through a batch: events applied or found again, session by session, without any arithmetic of h."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from enum import Enum
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.contracts import Event, SessionRecord, Source, session_key
+from models.sessions import Piece, Placement, SessionRules, piece_at, place
+from models.state import HistoryEvent, UserState
+
+_offset = attrgetter("offset")
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+class SourcedEvent(NamedTuple):
+    """An event and where it stands."""
+
+    event: Event
+    partition: int  # the user's own, whose store holds the state
+    offset: int  # in that partition
+    now: float  # the time that the broker took it at, Unix seconds
+    origin: Source  # where it came in first: elsewhere only if another partition forwarded it
+
+
+class Hidden(Enum):
+    """Where the hidden state comes from that a list is made with."""
+
+    LIVE = 0  # the user's own, as it was after the event
+    REPLAYED = 1  # an older event again: the retained history up to it, from zeros
+    NOTHING = 2  # an event from before the retained history: zeros
+
+
+class Ask(NamedTuple):
+    """One list to be made, after `pending`; `walk.history[begin:end]` is not to be named in it."""
+
+    number: int  # of the event in the batch
+    walk: Walk
+    begin: int
+    end: int
+    pending: HistoryEvent
+    hidden: Hidden
+    is_new: bool
+    session_id: str
+
+
+class Walk:
+    """A user's state in the making; the given state stays as it is."""
+
+    __slots__ = (
+        "_begin",
+        "_part",
+        "_start",
+        "_touched",
+        "applied",
+        "applied_offset",
+        "emitted",
+        "events",
+        "first",
+        "given",
+        "h",
+        "h_events",
+        "history",
+        "model_version",
+        "origins",
+        "redelivered",
+        "rows",
+        "sequence",
+        "session_id",
+        "state",
+        "user_id",
+    )
+
+    def __init__(self, user_id: str, state: UserState | None) -> None:
+        """Stand where the state (None: a new user) stands."""
+        self.user_id = user_id
+        self.state = state
+        self.applied = 0  # events of this batch
+        self.redelivered = False
+        self._touched: dict[int, Piece] = {}  # by begin; an open piece ends at -1
+        # filled in by the recommender, once the walk is done
+        self.rows: npt.NDArray[np.int64] = _NO_ROWS  # of the whole history
+        self.sequence = self.first = -1
+        self.h, self.h_events, self.model_version = b"", 0, ""
+        if state is None:
+            self.history: list[HistoryEvent] = []  # not cut before the walk ends: the batch's lists need all of it
+            self.applied_offset = -1
+            self.origins: dict[int, int] = {}
+            self.events = 0
+            self.emitted: list[str] = []
+            self._start, self._part, self._begin = 0.0, 0, 0
+        else:
+            self.history = list(state.history)
+            self.applied_offset = state.applied_offset
+            self.origins = state.origins
+            self.events = state.events
+            self.emitted = state.emitted
+            self._start, self._part = state.session_start, state.session_part
+            self._begin = len(self.history) - state.session_len
+            if self._begin < 0:  # it was cut by a setting since: what is left must not overwrite the whole record
+                self._part, self._begin = self._part + 1, len(self.history)
+        self.given = len(self.history)
+        self.session_id = session_key(user_id, self._start, self._part)
+
+    def has_applied(self, sourced: SourcedEvent) -> bool:
+        """Tell whether an event has been here before, by its offset or by where it was forwarded from."""
+        if sourced.offset <= self.applied_offset:
+            return True
+        origin = sourced.origin
+        return origin.partition != sourced.partition and origin.offset <= self.origins.get(origin.partition, -1)
+
+    def apply(self, rules: SessionRules, sourced: SourcedEvent) -> Placement:
+        """Take a new event in, unless it is late or from the future."""
+        event, history = sourced.event, self.history
+        timestamp = event.timestamp
+        last = history[-1].timestamp if history else None
+        placement = place(rules, last, timestamp, sourced.now)
+        if placement is Placement.LATE or placement is Placement.FUTURE:
+            return placement
+        if last is not None and timestamp < last:
+            timestamp = last
+        if placement is Placement.NEW_SESSION:
+            self._open(timestamp, 0)
+        elif not 0 < len(history) - self._begin < rules.max_session_events:
+            self._open(self._start, self._part + 1)
+        self._touched[self._begin] = Piece(self._start, self._part, self._begin, -1)
+        history.append(HistoryEvent(event.item_id, timestamp, event.event_type, event.event_value, sourced.offset))
+        self.applied_offset = sourced.offset
+        if sourced.origin.partition != sourced.partition:
+            self.origins = {**self.origins, sourced.origin.partition: sourced.origin.offset}
+        self.applied += 1
+        self.events += 1
+        return placement
+
+    def _open(self, start: float, part: int) -> None:
+        if self._begin in self._touched:
+            self._touched[self._begin] = self._touched[self._begin]._replace(end=len(self.history))
+        self._start, self._part, self._begin = start, part, len(self.history)
+        self.session_id = session_key(self.user_id, start, part)
+
+    def find(self, sourced: SourcedEvent, begin: int) -> int | None:
+        """Find a redelivered event in `history[begin:]`; None if it was cut off, or was rejected at the time."""
+        history = self.history
+        index = bisect_left(history, sourced.offset, begin, key=_offset)
+        if index < len(history) and history[index].offset == sourced.offset:
+            return index
+        if sourced.origin.partition == sourced.partition:
+            return None
+        # forwarded twice: the first copy's offset here is unknown, so it is told by what it says
+        event = sourced.event
+        said = (event.item_id, event.event_type, event.event_value)
+        for index in range(begin, len(history)):
+            known = history[index]
+            if known.timestamp >= event.timestamp and said == (
+                known.item_id,
+                known.event_type,
+                known.event_value,
+            ):
+                return index
+        return None
+
+    def was_rejected(self, sourced: SourcedEvent, begin: int) -> bool:
+        """Tell, of a redelivered event that `find` did not find, whether it was late (or was cut off since)."""
+        if self.events == len(self.history) - begin:
+            return True  # nothing has been cut off
+        own = sourced.origin.partition == sourced.partition
+        return own and begin < len(self.history) and sourced.offset > self.history[begin].offset
+
+    def session_again(self, rules: SessionRules, index: int, begin: int) -> str:
+        """Have the record written again that `history[index]` is part of; gives its session id, "" if unknown."""
+        history = self.history
+        if index >= self._begin:
+            piece = Piece(self._start, self._part, self._begin, -1)
+        else:
+            open_piece = Piece(self._start, self._part, self._begin - begin, len(history) - begin)
+            found = piece_at(rules, history[begin:], index - begin, open_piece, self.events == len(history) - begin)
+            if found is None:
+                return ""
+            piece = found._replace(begin=found.begin + begin, end=found.end + begin)
+        self._touched.setdefault(piece.begin, piece)
+        return session_key(self.user_id, piece.start, piece.part)
+
+    def records(self) -> Iterator[SessionRecord]:
+        """Write the sessions that were touched, each as far as it has come."""
+        history = self.history
+        for piece in self._touched.values():
+            events = history[piece.begin : piece.end if piece.end >= 0 else len(history)]
+            yield SessionRecord(
+                self.user_id,
+                session_key(self.user_id, piece.start, piece.part),
+                piece.start,
+                events[-1].timestamp,
+                [(e.item_id, e.timestamp, e.event_type, e.event_value) for e in events],
+            )
+
+    def state_after(self, history_events: int) -> UserState:
+        """Write the state; one that no event was applied to is the given one itself."""
+        if not self.applied and self.state is not None:
+            return self.state
+        return UserState(
+            self.applied_offset,
+            self.origins,
+            self.history[-history_events:],
+            self._start,
+            self._part,
+            len(self.history) - self._begin,
+            self.h,
+            self.h_events,
+            self.model_version,
+            self.emitted,
+            self.events,
+        )
