@@ -21,6 +21,7 @@ OWN_VARIABLES = {
     "HRNN_CACHE_DIR": "where Kafka's jars are kept (~/.cache/hrnn-stream)",
     "HRNN_TORCH_INDEX": "a wheel index that `make install` takes torch from (PyPI)",
     "HRNN_LOG_LEVEL": "the same as --log-level",
+    "HRNN_LOG_FORMAT": "the same as --log-format",
 }
 
 
@@ -54,12 +55,13 @@ def load(kind: type[S], **given: object) -> S:
 
 def known_variables() -> dict[str, str]:
     """List every variable that some command reads, with what it is for."""
-    from trainer.settings import TrainerSettings
+    from trainer.settings import FittingSettings, TrainerSettings
 
     known = dict(OWN_VARIABLES)
-    for kind in (CommandSettings, TrainerSettings, WorkerSettings):
+    for kind in (CommandSettings, FittingSettings, TrainerSettings, WorkerSettings):
         for name, field in kind.model_fields.items():
-            known[PREFIX + name.upper()] = field.description or ""
+            if field.annotation is not FittingSettings:
+                known[PREFIX + name.upper()] = field.description or ""
     return known
 
 

@@ -10,6 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import TopicAlreadyExistsError, for_code
 
 from models.contracts import Topics
+from stream.cli.environment import CommandSettings
 from stream.cli.failures import Failure
 
 MIB = 2**20
@@ -115,19 +116,28 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
     ]
 
 
+def wanted(admin: KafkaAdminClient, settings: CommandSettings) -> list[TopicSpec]:
+    """Build the table for a deployment: with the partitions that were asked for, else those that it has."""
+    partitions = settings.partitions
+    if "partitions" not in settings.model_fields_set and settings.topics.interactions in admin.list_topics():
+        (topic,) = admin.describe_topics([settings.topics.interactions])
+        partitions = len(topic["partitions"])
+    return topic_table(settings.topics, partitions=partitions, replication=settings.replication)
+
+
 def existing(admin: KafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, TopicSpec]:
     """Read those of the topics that exist: partitions, replication and the configs that the spec names."""
-    present = set(admin.list_topics())
-    wanted = [spec for spec in specs if spec.name in present]
-    if not wanted:
+    names = set(admin.list_topics())
+    present = [spec for spec in specs if spec.name in names]
+    if not present:
         return {}
-    described = {topic["name"]: topic for topic in admin.describe_topics([spec.name for spec in wanted])}
+    described = {topic["name"]: topic for topic in admin.describe_topics([spec.name for spec in present])}
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.configs, "")) for spec in wanted
+        ConfigResource(ConfigResourceType.TOPIC, spec.name, dict.fromkeys(spec.configs, "")) for spec in present
     ]
     configs = admin.describe_configs(resources, config_filter="all")["topic"]
     found = {}
-    for spec in wanted:
+    for spec in present:
         topic_partitions = described[spec.name]["partitions"]
         values = {name: str(entry["value"]) for name, entry in configs[spec.name].items()}
         copies = min((len(partition["replica_nodes"]) for partition in topic_partitions), default=0)

@@ -1,0 +1,99 @@
+"""Is everything as it has to be? Each finding says what, and what to do about it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from kafka import KafkaAdminClient
+
+from stream.cli.connection import administration
+from stream.cli.environment import CommandSettings
+from stream.cli.failures import Failure
+from stream.cli.published import read_models
+from stream.cli.topics import differences, existing, wanted
+
+MIN_BROKER = (2, 4)  # the first whose admin requests are all that is used here
+SHOWN = ("faust-streaming", "mode-streaming", "aiokafka", "kafka-python", "torch", "rocksdict")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `remedy` is empty when all is well."""
+
+    subject: str
+    well: bool
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: CommandSettings) -> Iterator[Finding]:
+    """Look at everything, in the order in which one thing needs another."""
+    yield from _packages()
+    try:
+        with administration(settings.kafka_bootstrap) as admin:
+            yield _broker(admin, settings.kafka_bootstrap)
+            topics = list(_topics(admin, settings))
+            yield from topics
+    except Failure as failure:
+        yield Finding("broker", False, failure.what, failure.remedy)
+        return
+    try:
+        models = read_models(settings.kafka_bootstrap, settings.topics.models)
+        served = models.verify(models.serving)
+    except Failure as failure:
+        yield Finding("model", False, failure.what, failure.remedy)
+        return
+    age_h = (time.time() - served.manifest.trained_at) / 3600
+    items = len(served.catalogue.item_ids)
+    yield Finding("model", True, f"{served.version} verifies: {items} items, trained {age_h:.1f} h ago")
+
+
+def _packages() -> Iterator[Finding]:
+    """Compare the packages that parts are replaced in with the versions that those parts were written for."""
+    try:
+        own = version("hrnn-stream")
+        pins = dict(re.findall(r"([A-Za-z0-9._-]+)==([^\s;,]+)", "\n".join(requires("hrnn-stream") or ())))
+    except PackageNotFoundError:
+        yield Finding("packages", False, "hrnn-stream is not installed", "run `make install`")
+        return
+    installed = {name: version(name) for name in SHOWN}
+    wrong = [
+        f"{name} {installed[name]} instead of {pin}"
+        for name, pin in pins.items()
+        if name in installed and installed[name] != pin
+    ]
+    if wrong:
+        remedy = "install them again: make install, or pip install hrnn-stream"
+        yield Finding("packages", False, ", ".join(wrong), remedy)
+    names = ", ".join(f"{name} {number}" for name, number in installed.items())
+    yield Finding("versions", True, f"hrnn-stream {own}, Python {platform.python_version()}, {names}")
+
+
+def _broker(admin: KafkaAdminClient, bootstrap: str) -> Finding:
+    cluster = admin.describe_cluster()
+    number = admin._manager.broker_version  # by the requests that it answers; a broker tells no version
+    said = ".".join(str(part) for part in number)
+    detail = f"{bootstrap} answers: Kafka {said} or newer, {len(cluster['brokers'])} broker(s)"
+    if number < MIN_BROKER:
+        return Finding("broker", False, detail, f"Kafka {'.'.join(map(str, MIN_BROKER))} or newer is needed")
+    return Finding("broker", True, detail)
+
+
+def _topics(admin: KafkaAdminClient, settings: CommandSettings) -> Iterator[Finding]:
+    specs = wanted(admin, settings)
+    found = existing(admin, specs)
+    if not found:
+        prefix = f" with the prefix {settings.topic_prefix}" if settings.topic_prefix else ""
+        yield Finding("topics", False, f"there are none{prefix}", "run `hrnn topics create`")
+        return
+    wrong = differences(specs, found)
+    for difference in wrong:
+        yield Finding("topics", False, f"{difference.topic} {difference.what}", difference.remedy)
+    if not wrong:
+        partitions = found[settings.topics.interactions].partitions
+        yield Finding("topics", True, f"all {len(specs)} are as they have to be, {partitions} partitions")

@@ -1,0 +1,80 @@
+"""`hrnn`, the command: its options, its commands in the order of a first use, and how failures are said."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from stream.cli import (
+    doctor_command,
+    models_commands,
+    produce_command,
+    service_commands,
+    topics_commands,
+    watch_command,
+)
+from stream.cli.failures import Failure
+from stream.cli.logs import Format, Level, configure_logging
+
+app = typer.Typer(
+    name="hrnn",
+    help="A streaming recommender on Kafka: a neural state per user, fresh lists with each event.",
+    epilog="Settings come from the environment (HRNN_…); options go before them. Results go to standard output, "
+    "all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hrnn-stream {version('hrnn-stream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_command(
+    context: typer.Context,
+    log_level: Annotated[Level | None, typer.Option(help="\\[HRNN_LOG_LEVEL, else info for services]")] = None,
+    log_format: Annotated[
+        Format | None, typer.Option(help="auto: text at a terminal, JSON lines otherwise. \\[HRNN_LOG_FORMAT]")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    from stream.cli.environment import refuse_unknown
+
+    refuse_unknown()
+    service = context.invoked_subcommand in ("worker", "trainer")
+    configure_logging(log_level, log_format, default="info" if service else "error")
+
+
+service_commands.register(app)
+app.add_typer(topics_commands.app, name="topics")
+app.command("produce")(produce_command.produce)
+app.command("watch")(watch_command.watch)
+app.add_typer(models_commands.app, name="models")
+app.command("doctor")(doctor_command.doctor)
+
+
+def main() -> None:
+    """Run the command line; the entry point of `hrnn`."""
+    try:
+        app()
+    except Failure as failure:
+        typer.secho(f"error: {failure.what}", file=sys.stderr, fg="red")
+        if failure.remedy:
+            typer.echo(f"remedy: {failure.remedy}", file=sys.stderr)
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

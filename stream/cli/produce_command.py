@@ -1,0 +1,51 @@
+"""`hrnn produce`: a file of events into `interactions`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.cli.event_files import Format
+from stream.cli.options import Bootstrap, Prefix, note
+
+
+def produce(
+    file: Annotated[str, typer.Argument(help="CSV or JSON lines, plain, .xz, .gz or .zst; - for standard input.")],
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes without.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="auto looks at the first character.")] = "auto",
+) -> None:
+    """Send events: CSV with the columns USER_ID,ITEM_ID,TIMESTAMP[,EVENT_TYPE,EVENT_VALUE], or JSON lines.
+
+    A file is checked whole before anything is sent; standard input is checked line by line. Further CSV columns
+    go along as properties. Each event is keyed by its user.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from stream.cli.environment import read_settings
+    from stream.cli.event_files import open_events, read_events
+    from stream.cli.produce import send_events
+
+    settings = read_settings(kafka_bootstrap=bootstrap, topic_prefix=prefix)
+    name = "standard input" if file == "-" else file
+    total: int | None = None
+    if Path(file).is_file():
+        with open_events(file, sys.stdin.buffer) as source:
+            total = sum(1 for _ in read_events(source, name=name, form=form))
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("sending", total=total)
+        with open_events(file, sys.stdin.buffer) as source:
+            sent = send_events(
+                settings.kafka_bootstrap,
+                settings.topics.interactions,
+                read_events(source, name=name, form=form),
+                rate=rate,
+                progress=lambda count: bar.update(task, completed=count),
+            )
+    note(f"{sent} events sent to {settings.topics.interactions} at {settings.kafka_bootstrap}")
