@@ -5,6 +5,7 @@ Values are JSON in UTF-8 unless a record says otherwise; times are Unix seconds;
 
 from __future__ import annotations
 
+import hashlib
 import math
 import uuid
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ _event_decoder = msgspec.json.Decoder(Event)
 _recommendation_decoder = msgspec.json.Decoder(Recommendation)
 _session_decoder = msgspec.json.Decoder(SessionRecord)
 _encoder = msgspec.json.Encoder()
+_NAMESPACE = uuid.NAMESPACE_URL.bytes
 
 
 def decode_event(value: bytes | None) -> Event:
@@ -191,8 +193,17 @@ def encode(record: Any) -> bytes:
 
 
 def rec_id(topic: str, partition: int, offset: int) -> str:
-    """Name the list that an event causes: the same for each delivery of the event."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{topic}/{partition}/{offset}"))
+    """Name the list that an event causes: the same for each delivery of the event.
+
+    It is uuid5 of topic/partition/offset in the URL namespace (RFC 9562 §5.5), without the UUID object between,
+    which costs more than all else here, once an event.
+    """
+    name = f"{topic}/{partition}/{offset}".encode()
+    digest = bytearray(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def session_key(user_id: str, start: float, part: int = 0) -> str:

@@ -1,0 +1,157 @@
+"""The oracle: what a log of events must come to, in loops too plain to be wrong.
+
+Audits and tests hold the stream against this. Nothing is shared with the recommender but the definitions: where an
+event is placed, what one step of the model is. It is some thousand times slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.contracts import RankedItem
+from models.control import level
+from models.hrnn import StepInputs
+from models.sessions import Placement, SessionRules, place
+from models.state import HistoryEvent, UserState
+from models.walk import SourcedEvent
+from models.weights import ServingModel
+
+
+class Outcome(Enum):
+    """What one event of a log came to."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    FUTURE = "future"
+
+
+@dataclass
+class Replay:
+    """What a log of one partition came to."""
+
+    states: dict[str, UserState] = field(default_factory=dict)
+    """By user: as the stream has it but for the hidden state and what was emitted, which take a model."""
+    histories: dict[str, list[HistoryEvent]] = field(default_factory=dict)
+    """By user: every event that was applied, not only those that a state retains."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """By event."""
+
+
+def replay(rules: SessionRules, history_events: int, events: Iterable[SourcedEvent]) -> Replay:
+    """Apply the events of one partition in the order of its log, one by one."""
+    result = Replay()
+    for sourced in events:
+        user_id = sourced.event.user_id
+        history = result.histories.get(user_id, [])
+        state = result.states.get(user_id)
+        outcome, following = _apply(rules, history_events, state, history, sourced)
+        result.outcomes.append(outcome)
+        if following is not None:
+            result.histories[user_id] = [*history, following.history[-1]]
+            result.states[user_id] = following
+    return result
+
+
+def _apply(
+    rules: SessionRules,
+    history_events: int,
+    state: UserState | None,
+    history: list[HistoryEvent],
+    sourced: SourcedEvent,
+) -> tuple[Outcome, UserState | None]:
+    event, origin = sourced.event, sourced.origin
+    forwarded = origin.partition != sourced.partition
+    if state is not None:
+        if sourced.offset <= state.applied_offset:
+            return Outcome.DUPLICATE, None
+        if forwarded and origin.offset <= state.origins.get(origin.partition, -1):
+            return Outcome.DUPLICATE, None
+    last = history[-1].timestamp if history else None
+    placement = place(rules, last, event.timestamp, sourced.now)
+    if placement is Placement.LATE:
+        return Outcome.LATE, None
+    if placement is Placement.FUTURE:
+        return Outcome.FUTURE, None
+    timestamp = event.timestamp if last is None else max(last, event.timestamp)
+    applied = HistoryEvent(event.item_id, timestamp, event.event_type, event.event_value, sourced.offset)
+    if state is None or placement is Placement.NEW_SESSION:
+        start, part, length = timestamp, 0, 1
+    elif state.session_len == rules.max_session_events:
+        start, part, length = state.session_start, state.session_part + 1, 1
+    else:
+        start, part, length = state.session_start, state.session_part, state.session_len + 1
+    origins = dict(state.origins) if state is not None else {}
+    if forwarded:
+        origins[origin.partition] = origin.offset
+    return Outcome.APPLIED, UserState(
+        applied_offset=sourced.offset,
+        origins=origins,
+        history=[*history, applied][-history_events:],
+        session_start=start,
+        session_part=part,
+        session_len=length,
+        h=b"",
+        h_events=0,
+        model_version="",
+        emitted=[],
+        events=len(history) + 1,
+    )
+
+
+def forward_state(model: ServingModel, history: Sequence[HistoryEvent], h_events: int) -> Tensor:
+    """Compute the h (H) that a state must have whose history ends with `history` and whose h has `h_events` events.
+
+    From zeros, over the `h_events` events before the newest; raises ValueError if the history is shorter.
+    """
+    if not 0 <= h_events < max(1, len(history)):
+        raise ValueError(f"{h_events} events before the newest of {len(history)}")
+    h = model.model.initial(1)
+    for index in range(len(history) - 1 - h_events, len(history) - 1):
+        gap_s = history[index + 1].timestamp - history[index].timestamp
+        h = _step(model, h, history[index], gap_s)
+    return h[0]
+
+
+def list_for(
+    model: ServingModel,
+    history: Sequence[HistoryEvent],
+    places: int,
+    asking_gap_s: float = 0.0,
+    exclude_seen: bool = True,
+    history_events: int | None = None,
+    h_events: int | None = None,
+) -> list[RankedItem]:
+    """Make the list that follows the newest event of `history`.
+
+    `h_events` of the events before it are in the hidden state (all, unless said otherwise), and the newest
+    `history_events` are not named (again all). Scores are not rounded, as they are for the stream.
+    """
+    before = len(history) - 1 if h_events is None else h_events
+    h = forward_state(model, history, before).unsqueeze(0)
+    scores = model.model.scores(_step(model, h, history[-1], asking_gap_s))[0].numpy().astype(np.float64)
+    if exclude_seen:
+        retained = history if history_events is None else history[-history_events:]
+        for event in retained:
+            scores[model.catalogue.row(event.item_id)] = -math.inf
+    ranked = [row for row in np.argsort(-scores, kind="stable") if scores[row] > -math.inf]
+    return [RankedItem(model.catalogue.item_ids[row - 1], float(scores[row])) for row in ranked[:places]]
+
+
+@torch.inference_mode()
+def _step(model: ServingModel, h: Tensor, event: HistoryEvent, gap_s: float) -> Tensor:
+    """Take one user's step: h (1, H) -> (1, H)."""
+    inputs = StepInputs(
+        torch.tensor([model.catalogue.row(event.item_id)]),
+        torch.tensor([level(gap_s, model.model.config.control_bounds_s)]),
+        torch.tensor([model.catalogue.type_row(event.event_type)]),
+        torch.tensor([model.catalogue.standardized(event.event_value)]),
+    )
+    return model.model.step(h, inputs)
