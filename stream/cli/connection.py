@@ -40,3 +40,15 @@ def administration(bootstrap: str) -> Iterator[KafkaAdminClient]:
             yield admin
         finally:
             admin.close()
+
+
+def missing_topic(bootstrap: str, topic: str) -> Failure:
+    """Say that a topic is not there."""
+    return Failure(f"there is no topic {topic} at {bootstrap}", "run `hrnn topics create`")
+
+
+def require_topic(bootstrap: str, topic: str) -> None:
+    """Raise Failure unless the topic exists: a producer would wait a minute for it."""
+    with administration(bootstrap) as admin:
+        if topic not in admin.list_topics():
+            raise missing_topic(bootstrap, topic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -33,7 +33,10 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"hrnn-stream {version('hrnn-stream')}")
+        try:
+            typer.echo(f"hrnn-stream {version('hrnn-stream')}")
+        except PackageNotFoundError:
+            raise Failure("hrnn-stream runs from its sources and is not installed", "make install") from None
         raise typer.Exit
 
 

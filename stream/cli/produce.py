@@ -10,8 +10,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from models.contracts import Event
-from stream.cli.connection import explained, require_broker
+from stream.cli.connection import explained, require_topic
 from stream.cli.event_files import FileEvent
+from stream.cli.failures import Failure
 
 PACE_S = 0.02  # how finely a rate is kept: by small bursts, as a sleep a record would cost more than sending it
 
@@ -35,7 +36,7 @@ def send_events(
     `rate` is in events a second. `progress` is told the number handed over so far. Raises Failure when the
     broker refuses a record or is gone.
     """
-    require_broker(bootstrap)
+    require_topic(bootstrap, topic)
     refused: list[BaseException] = []
     sent = 0
     with explained(bootstrap):
@@ -64,6 +65,10 @@ def send_events(
                         break
             producer.flush()
             progress(sent)
+        except Failure as failure:
+            producer.flush()
+            before = f"{sent} events before it were sent" if sent else "nothing was sent"
+            raise Failure(failure.what, f"{failure.remedy}; {before}") from None
         finally:
             producer.close()
         for error in refused:

@@ -7,8 +7,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from stream.cli.connection import explained, require_broker
-from stream.cli.failures import Failure
+from stream.cli.connection import explained, missing_topic, require_broker
 from trainer.log_reader import LogReader, TopicMissing
 
 POLL_MS = 500
@@ -23,7 +22,7 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[Any]:
             for records, _ in reader.read(reader.bounds()):
                 yield from records
         except TopicMissing:
-            raise _missing(bootstrap, topic) from None
+            raise missing_topic(bootstrap, topic) from None
         finally:
             reader.close()
 
@@ -42,7 +41,7 @@ def follow(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]
         try:
             numbers = consumer.partitions_for_topic(topic)
             if not numbers:
-                raise _missing(bootstrap, topic)
+                raise missing_topic(bootstrap, topic)
             partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
             consumer.assign(partitions)
             if from_beginning:
@@ -56,7 +55,3 @@ def follow(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]
                     yield from records
         finally:
             consumer.close()
-
-
-def _missing(bootstrap: str, topic: str) -> Failure:
-    return Failure(f"there is no topic {topic} at {bootstrap}", "run `hrnn topics create`")

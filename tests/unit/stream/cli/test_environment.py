@@ -1,0 +1,35 @@
+"""Settings from the environment: misspelt and impossible ones."""
+
+import pytest
+
+from stream.cli.environment import known_variables, load, read_settings, refuse_unknown
+from stream.cli.failures import Failure
+from stream.settings import WorkerSettings
+
+
+def test_a_misspelt_variable_names_the_nearest_one() -> None:
+    with pytest.raises(Failure, match=r"HRNN_TOPK is set.*did you mean HRNN_TOP_K") as failure:
+        refuse_unknown({"HRNN_TOPK": "5", "PATH": "/bin"})
+    assert failure.value.exit_code == 2
+
+
+def test_every_setting_of_either_shell_is_known_with_its_reason() -> None:
+    known = known_variables()
+    for name in ("HRNN_KAFKA_BOOTSTRAP", "HRNN_GAP_S", "HRNN_TRAIN_INTERVAL_S", "HRNN_BPTT", "HRNN_CACHE_DIR"):
+        assert known[name]
+    assert all(known.values())
+    refuse_unknown(dict.fromkeys(known, "x"))
+
+
+def test_an_impossible_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRNN_TOP_K", "many")
+    with pytest.raises(Failure, match="HRNN_TOP_K=many: Input should be a valid integer"):
+        load(WorkerSettings)
+
+
+def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRNN_KAFKA_BOOTSTRAP", "a:1")
+    monkeypatch.setenv("HRNN_TOPIC_PREFIX", "env-")
+    settings = read_settings(kafka_bootstrap="b:2", topic_prefix=None)
+    assert settings.kafka_bootstrap == "b:2"
+    assert settings.topics.interactions == "env-interactions"
