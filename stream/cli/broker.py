@@ -225,8 +225,8 @@ class LocalKafka:
         command = self._command(*quick, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode != 0:
-            said = (answer.stdout + answer.stderr).strip()
-            raise Failure(f"Kafka could not format its storage in {self._folder}: {said[-600:]}", _remedy(self._folder))
+            said = _essence(answer.stdout + answer.stderr)
+            raise Failure(f"Kafka could not format its storage in {self._folder}:\n{said}", _remedy(self._folder))
 
     def _command(self, *arguments: str) -> list[str]:
         return [self._java, *_LOGGING, "-cp", f"{self._jars}/*", *arguments]
@@ -246,8 +246,7 @@ class LocalKafka:
         try:
             wait_until_serving(self._bootstrap, timeout_s=START_TIMEOUT_S, process=self._process)
         except Failure as failure:
-            last = "\n".join(self.log().strip().splitlines()[-8:])
-            raise Failure(f"{failure.what}\n{last}", _remedy(self._folder)) from None
+            raise Failure(f"{failure.what}\n{_essence(self.log())}", _remedy(self._folder)) from None
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -323,6 +322,12 @@ def _free_ports() -> tuple[int, int]:
         if len(found) == 2:
             return found[0], found[1]
     raise Failure(f"no free port among {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "end what occupies them")
+
+
+def _essence(log: str) -> str:
+    """Take the last lines that a person can do something with out of a JVM's output: no stack frames."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.lstrip().startswith(("at ", "..."))]
+    return "\n".join(lines[-6:])
 
 
 def _remedy(folder: Path) -> str:
