@@ -14,7 +14,6 @@ from kafka import KafkaAdminClient
 from stream.cli.connection import administration
 from stream.cli.environment import CommandSettings
 from stream.cli.failures import Failure
-from stream.cli.published import read_models
 from stream.cli.topics import differences, existing, wanted
 
 MIN_BROKER = (2, 4)  # the first whose admin requests are all that is used here
@@ -42,6 +41,10 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
     except Failure as failure:
         yield Finding("broker", False, failure.what, failure.remedy)
         return
+    if not all(topic.well for topic in topics):
+        return  # what a person has to mend first
+    from stream.cli.published import read_models
+
     try:
         models = read_models(settings.kafka_bootstrap, settings.topics.models)
         served = models.verify(models.serving)

@@ -186,11 +186,9 @@ def test_models_are_listed_verified_and_rolled_back(hrnn: Hrnn, kafka: str, topi
     listed = json.loads(hrnn("models", "list", "--json").stdout)
     assert [(model["version"], model["serving"]) for model in listed] == [("v1", False), ("v2", False), ("v3", True)]
     assert json.loads(hrnn("models", "show", "v1").stdout)["metrics"] == {"mrr": 0.5}
-    assert hrnn("models", "verify", "v2").returncode == 0
     torn = hrnn("models", "verify")
     assert torn.returncode == 1
     assert "v3 does not verify" in torn.stderr
-    assert hrnn("models", "rollback", "v3").returncode == 1
     back = hrnn("models", "rollback")
     assert back.returncode == 0
     assert "v2 serves now instead of v3" in back.stderr
