@@ -50,12 +50,12 @@ def replay(rules: SessionRules, history_events: int, events: Iterable[SourcedEve
     result = Replay()
     for sourced in events:
         user_id = sourced.event.user_id
-        history = result.histories.get(user_id, [])
+        history = result.histories.setdefault(user_id, [])
         state = result.states.get(user_id)
         outcome, following = _apply(rules, history_events, state, history, sourced)
         result.outcomes.append(outcome)
         if following is not None:
-            result.histories[user_id] = [*history, following.history[-1]]
+            history.append(following.history[-1])
             result.states[user_id] = following
     return result
 
@@ -94,7 +94,7 @@ def _apply(
     return Outcome.APPLIED, UserState(
         applied_offset=sourced.offset,
         origins=origins,
-        history=[*history, applied][-history_events:],
+        history=[*history[max(0, len(history) + 1 - history_events) :], applied],
         session_start=start,
         session_part=part,
         session_len=length,

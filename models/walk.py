@@ -103,8 +103,8 @@ class Walk:
             self.emitted = state.emitted
             self._start, self._part = state.session_start, state.session_part
             self._begin = len(self.history) - state.session_len
-            if self._begin < 0:  # it was cut by a setting since: what is left must not overwrite the whole record
-                self._part, self._begin = self._part + 1, len(self.history)
+            if self._begin < 0:  # not ours: what is left of the session must not overwrite its whole record,
+                self._begin = len(self.history)  # so the next event opens another part
         self.given = len(self.history)
         self.session_id = session_key(user_id, self._start, self._part)
 

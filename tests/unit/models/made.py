@@ -1,0 +1,60 @@
+"""Small models and events that the tests of the core share."""
+
+from __future__ import annotations
+
+import torch
+
+from models.catalogue import Catalogue
+from models.contracts import Event, Source
+from models.hrnn import HRNN, HRNNConfig
+from models.state import HistoryEvent
+from models.walk import SourcedEvent
+from models.weights import ServingModel, describe, pack, unpack
+
+torch.set_num_threads(1)
+
+
+def serving(n_items: int = 30, *, version: str = "v1", hidden: int = 7, seed: int = 0) -> ServingModel:
+    """A model with random weights, packed and unpacked as one that serves is."""
+    catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click", "buy"], 3.0, 2.0)
+    config = HRNNConfig(n_items, 2, hidden_dimension=hidden)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = HRNN(config)
+        with torch.no_grad():
+            model.bias.normal_()
+    blob = pack(model, catalogue)
+    manifest = describe(
+        blob,
+        version=version,
+        config=config,
+        catalogue=catalogue,
+        metrics={"ndcg_at_10": 0.1},
+        trained_at=2.0,
+        data_watermark=1.0,
+        data_offsets={"0": 5},
+    )
+    return unpack(manifest, blob)
+
+
+def sourced(
+    offset: int,
+    user_id: str = "u",
+    item_id: str = "item-1",
+    timestamp: float = 1000.0,
+    *,
+    event_type: str | None = None,
+    event_value: float | None = None,
+    now: float | None = None,
+    partition: int = 0,
+    origin: tuple[int, int] | None = None,
+) -> SourcedEvent:
+    """An event in its user's own partition; `origin` is the (partition, offset) that forwarded it."""
+    event = Event(user_id, item_id, timestamp, event_type, event_value)
+    first = Source("interactions", *(origin or (partition, offset)))
+    return SourcedEvent(event, partition, offset, timestamp if now is None else now, first)
+
+
+def history(*timestamps: float) -> list[HistoryEvent]:
+    """Events of these times, with items and offsets that count up."""
+    return [HistoryEvent(f"item-{n}", t, None, None, n) for n, t in enumerate(timestamps)]

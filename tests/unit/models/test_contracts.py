@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.contracts import (
+    BadRecord,
+    Event,
+    RankedItem,
+    Recommendation,
+    SessionRecord,
+    Source,
+    Topics,
+    decode_event,
+    decode_recommendation,
+    decode_session,
+    encode,
+    rec_id,
+    session_key,
+)
+
+JUNK = {
+    "not json": ("not_json", b"\x00\xff\x80"),
+    "invalid UTF-8 in a text": ("not_json", b'{"user_id":"\xff","item_id":"i","timestamp":1}'),
+    "cut off": ("not_json", b'{"user_id":"u","item_id":"i","timest'),
+    "NaN": ("not_json", b'{"user_id":"u","item_id":"i","timestamp":NaN}'),
+    "nested too deep": ("not_json", b'{"user_id":"u","item_id":"i","timestamp":1,"properties":' + b"[" * 50_000),
+    "empty": ("not_json", b""),
+    "an array": ("wrong_type", b"[1]"),
+    "a number for a user": ("wrong_type", b'{"user_id":5,"item_id":"i","timestamp":1}'),
+    "a text for a time": ("wrong_type", b'{"user_id":"u","item_id":"i","timestamp":"now"}'),
+    "a time that overflows": ("wrong_type", b'{"user_id":"u","item_id":"i","timestamp":1e999}'),
+    "no time": ("missing_field", b'{"user_id":"u","item_id":"i"}'),
+    "an empty user": ("bad_id", b'{"user_id":"","item_id":"i","timestamp":1}'),
+    "an endless item": ("bad_id", b'{"user_id":"u","item_id":"%s","timestamp":1}' % (b"i" * 257)),
+    "before 1970": ("bad_timestamp", b'{"user_id":"u","item_id":"i","timestamp":-1}'),
+    "no value": ("null_value", None),
+    "too large": (
+        "too_large",
+        b'{"user_id":"u","item_id":"i","timestamp":1,"properties":"%s"}' % (b"x" * 65_536),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_junk_is_refused_for_its_reason(kind: str) -> None:
+    reason, value = JUNK[kind]
+    with pytest.raises(BadRecord) as refused:
+        decode_event(value)
+    assert refused.value.reason == reason
+    assert refused.value.detail
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_else(value: bytes) -> None:
+    try:
+        decode_event(value)
+    except BadRecord as refused:
+        assert refused.reason  # noqa: PT017
+
+
+@given(
+    st.builds(
+        Event,
+        user_id=st.text(min_size=1, max_size=256),
+        item_id=st.text(min_size=1, max_size=256),
+        timestamp=st.floats(0, 4e9),
+        event_type=st.none() | st.text(max_size=20),
+        event_value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_an_event_survives_its_bytes(event: Event) -> None:
+    assert decode_event(encode(event)) == event
+
+
+def test_unknown_fields_are_ignored() -> None:
+    value = b'{"user_id":"u","item_id":"i","timestamp":1,"properties":{"a":[1]},"colour":"red"}'
+    assert decode_event(value) == Event("u", "i", 1.0)
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "NaN", "Infinity", '"5"', "[5]"])
+def test_an_event_value_is_a_finite_number(text: str) -> None:
+    with pytest.raises(BadRecord):
+        decode_event(f'{{"user_id":"u","item_id":"i","timestamp":1,"event_value":{text}}}'.encode())
+
+
+def test_lists_and_sessions_survive_their_bytes() -> None:
+    listed = Recommendation("r", "u", [RankedItem("i", 1.5)], "v", "u|1", 1.0, 2.0, Source("t", 0, 7))
+    assert decode_recommendation(encode(listed)) == listed
+    assert b"request_id" not in encode(listed)
+    record = SessionRecord("u", "u|1", 1.0, 2.0, [("i", 1.0, None, None), ("j", 2.0, "buy", 3.0)])
+    assert decode_session(encode(record)) == record
+    with pytest.raises(msgspec.DecodeError):
+        decode_session(b"{}")
+
+
+@given(st.text("abc-.", max_size=12), st.integers(0, 2**31), st.integers(0, 2**63))
+def test_a_rec_id_is_the_uuid5_of_the_source(topic: str, partition: int, offset: int) -> None:
+    expected = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{topic}/{partition}/{offset}"))
+    assert rec_id(topic, partition, offset) == expected
+
+
+def test_session_keys_tell_starts_and_parts_apart() -> None:
+    assert session_key("u", 1700000000.25) == "u|1700000000.25"
+    assert session_key("u", 1700000000.0, 2) == "u|1700000000#2"
+
+
+def test_a_prefix_is_before_every_topic() -> None:
+    plain, prefixed = Topics(), Topics("a-")
+    for name in ("interactions", "sessions", "models", "dead_letters", "app_id", "recommendations"):
+        assert getattr(prefixed, name) == "a-" + getattr(plain, name)
+    assert prefixed.user_states == "a-hrnn-users-changelog"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models.hrnn import HRNN, HRNNConfig, StepInputs
+
+torch.set_num_threads(1)
+
+
+def made(*, seed: int = 0, **fields: Any) -> HRNN:
+    torch.manual_seed(seed)
+    return HRNN(HRNNConfig(20, 2, **fields)).eval()
+
+
+def drawn(batch: int, steps: int, seed: int) -> tuple[StepInputs, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    inputs = StepInputs(
+        torch.randint(0, 21, (batch, steps), generator=draw),
+        torch.randint(0, 4, (batch, steps), generator=draw),
+        torch.randint(0, 3, (batch, steps), generator=draw),
+        torch.randn(batch, steps, generator=draw),
+    )
+    return inputs, torch.rand(batch, steps, generator=draw) < 0.3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 2**31), st.sampled_from([1, 7, 43]), st.booleans())
+@torch.inference_mode()
+def test_steps_one_by_one_are_forward(batch: int, steps: int, seed: int, hidden: int, tied: bool) -> None:
+    model = made(hidden_dimension=hidden, tied=tied)
+    inputs, starts = drawn(batch, steps, seed)
+    h = torch.randn(batch, hidden, generator=torch.Generator().manual_seed(seed))
+    hs = model(h, inputs, starts)
+    for t in range(steps):
+        h = torch.where(starts[:, t, None], torch.zeros(()), h)
+        h = model.step(h, StepInputs(*(given[:, t] for given in inputs)))
+        assert (h - hs[:, t]).abs().max() <= 1e-6
+
+
+def test_a_step_is_the_gru_cell_that_torch_has() -> None:
+    model = made()
+    inputs, _ = drawn(4, 1, 0)
+    now = StepInputs(*(given[:, 0] for given in inputs))
+    h = torch.randn(4, 43)
+    encoded = torch.cat(
+        (model.item(now.item_idx), model.control(now.level), model.event_type(now.type_idx), now.value[:, None]), 1
+    )
+    assert torch.allclose(model.step(h, now), model.cell(encoded, h), atol=1e-7)
+
+
+def test_what_was_before_a_start_is_forgotten() -> None:
+    model = made()
+    inputs, _ = drawn(2, 5, 0)
+    starts = torch.tensor([[False, False, True, False, False]] * 2)
+    hs = model(torch.randn(2, 43), inputs, starts)
+    rest = StepInputs(*(given[:, 2:] for given in inputs))
+    alone = model(torch.zeros(2, 43), rest, torch.zeros(2, 3, dtype=torch.bool))
+    assert torch.allclose(hs[:, 2:], alone, atol=1e-6)
+
+
+def test_the_gap_that_follows_changes_the_state() -> None:
+    model = made()
+    one = torch.tensor([1])
+    level = [model.step(model.initial(1), StepInputs(one, one * n, one, torch.zeros(1))) for n in range(4)]
+    assert len({tuple(h[0].tolist()) for h in level}) == 4
+
+
+def test_row_0_is_never_ranked_and_gets_no_gradient() -> None:
+    model = made().train()
+    scores = model.scores(torch.randn(3, 43))
+    assert scores.shape == (3, 21)
+    assert (scores[:, 0] == -math.inf).all()
+    scores.log_softmax(1)[:, 5].sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert model.bias.grad is not None
+    assert model.bias.grad[0] == 0
+
+
+def test_scores_are_products_of_queries_with_item_rows() -> None:
+    for tied in (False, True):
+        model = made(tied=tied)
+        h = torch.randn(3, 43)
+        expected = model.queries(h) @ model.output_matrix.T + model.bias
+        assert torch.allclose(model.scores(h)[:, 1:], expected[:, 1:], atol=1e-6)
+        assert ("decoder.weight" in model.state_dict()) is not tied
+
+
+def test_dropout_is_for_training_alone() -> None:
+    model = made(dropout=0.5)
+    inputs, starts = drawn(2, 3, 0)
+    h = torch.zeros(2, 43)
+    assert torch.equal(model(h, inputs, starts), model(h, inputs, starts))
+    model.train()
+    assert not torch.equal(model(h, inputs, starts), model(h, inputs, starts))
+
+
+def test_a_config_survives_json() -> None:
+    config = HRNNConfig(5, 1, hidden_dimension=3, control_bounds_s=(1.0, 2.0), tied=True)
+    assert HRNNConfig.from_dict(config.to_dict()) == config
+    assert config.n_levels == 3
+    assert HRNNConfig.from_dict({"n_items": 5}) == HRNNConfig(5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"n_items": 0},
+        {"n_items": "5"},
+        {"n_items": True},
+        {"n_items": 2**40},
+        {"n_items": 5, "layers": 2},
+        {"n_items": 5, "hidden_dimension": 2.5},
+        {"n_items": 5, "control_bounds_s": 60},
+        {"n_items": 5, "control_bounds_s": [60, 60]},
+        {"n_items": 5, "control_bounds_s": [-1]},
+        {"n_items": 5, "control_bounds_s": ["60"]},
+        {"n_items": 5, "control_bounds_s": [math.nan]},
+        {"n_items": 5, "dropout": 1.0},
+        {"n_items": 5, "dropout": "0"},
+        {"n_items": 5, "tied": 1},
+    ],
+)
+def test_an_impossible_config_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        HRNNConfig.from_dict(fields)
