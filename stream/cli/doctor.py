@@ -43,11 +43,11 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
         return
     if not all(topic.well for topic in topics):
         return  # what a person has to mend first
-    from stream.cli.published import read_models
+    from stream.cli.published import model_topic, serving_version, verified
 
     try:
-        models = read_models(settings.kafka_bootstrap, settings.topics.models)
-        served = models.verify(models.serving)
+        with model_topic(settings) as models:
+            served = verified(models, serving_version(models))
     except Failure as failure:
         yield Finding("model", False, failure.what, failure.remedy)
         return

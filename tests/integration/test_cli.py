@@ -184,7 +184,7 @@ def test_models_are_listed_verified_and_rolled_back(hrnn: Hrnn, kafka: str, topi
     publish(kafka, topics, "v2")
     publish(kafka, topics, "v3", torn=True)
     listed = json.loads(hrnn("models", "list", "--json").stdout)
-    assert [(model["version"], model["serving"]) for model in listed] == [("v1", False), ("v2", False), ("v3", True)]
+    assert [(model["version"], model["serving"]) for model in listed] == [("v3", True), ("v2", False), ("v1", False)]
     assert json.loads(hrnn("models", "show", "v1").stdout)["metrics"] == {"mrr": 0.5}
     torn = hrnn("models", "verify")
     assert torn.returncode == 1

@@ -1,59 +1,33 @@
-"""Versions on the `models` topic: which serves, which can be gone back to."""
+"""Which version a rollback goes to when none is named."""
 
 import pytest
-import torch
 
-from models.catalogue import Catalogue
-from models.hrnn import HRNN, HRNNConfig
-from models.weights import Manifest, Pointer, describe, pack, split
+from models.weights import Manifest
 from stream.cli.failures import Failure
-from stream.cli.published import PublishedModels
+from stream.cli.published import version_before
+from trainer.publishing import Listed
 
 
-def publish(models: PublishedModels, version: str) -> Manifest:
-    torch.manual_seed(1)
-    catalogue = Catalogue(["a", "b"], ["", "rating"], 0.0, 1.0)
-    config = HRNNConfig(n_items=2, n_event_types=2, hidden_dimension=4)
-    blob = pack(HRNN(config), catalogue)
-    manifest = describe(
-        blob,
+def listed(version: str) -> Listed:
+    manifest = Manifest(
         version=version,
-        config=config,
-        catalogue=catalogue,
-        metrics={"mrr": 0.5},
-        trained_at=1.0,
-        data_watermark=1.0,
-        data_offsets={"0": 3},
+        sha256="",
+        size_bytes=1,
+        chunks=1,
+        config={},
+        vocabulary_hash="",
+        metrics={},
+        trained_at=0.0,
+        data_watermark=0.0,
+        data_offsets={},
     )
-    models.manifests[version] = manifest
-    models.chunks[version] = dict(enumerate(split(blob)))
-    models.pointer = Pointer(version, 1.0)
-    return manifest
+    return Listed(manifest, current=False)
 
 
-def test_without_a_pointer_the_remedy_is_to_train() -> None:
-    with pytest.raises(Failure, match="hrnn trainer --once"):
-        _ = PublishedModels("models").serving
-
-
-def test_the_version_before_is_the_newest_sound_one() -> None:
-    models = PublishedModels("models")
-    for version in ("v1", "v2", "v3"):
-        publish(models, version)
-    assert models.serving == "v3"
-    assert models.before("v3") == "v2"
-    models.chunks["v2"][0] = b"torn"
-    assert models.before("v3") == "v1"
-    with pytest.raises(Failure, match="no sound version older than v1"):
-        models.before("v1")
-
-
-def test_verifying_says_why_a_version_can_not_serve() -> None:
-    models = PublishedModels("models")
-    publish(models, "v1")
-    assert models.verify("v1").version == "v1"
-    models.chunks["v1"].clear()
-    with pytest.raises(Failure, match="v1 does not verify: missing_chunk"):
-        models.verify("v1")
-    with pytest.raises(Failure, match="no version v9"):
-        models.verify("v9")
+def test_the_version_before_is_the_newest_older_one() -> None:
+    versions = [listed("3"), listed("2"), listed("1")]
+    assert version_before("3", versions) == "2"
+    assert version_before("2", versions) == "1"  # also when a newer one was rolled back from
+    assert version_before("9-not-whole", versions) == "3"
+    with pytest.raises(Failure, match="no version older than 1"):
+        version_before("1", versions)
