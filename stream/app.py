@@ -14,11 +14,11 @@ import mode
 import torch
 from faust.types import StreamT
 from faust.worker import Worker
-from models.recommender import Recommender
 from prometheus_client import CollectorRegistry
 
 from models import state
 from models.contracts import Topics
+from models.recommender import Recommender
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.model_feed import ModelFeed
@@ -31,6 +31,7 @@ from stream.user_stage import PausedTooLong, UserStage
 log = logging.getLogger(__name__)
 
 FOREIGN_CHECK_S = 10.0  # far below the changelog's min.compaction.lag.ms: a stale record is mended before it is kept
+OBSERVE_EVERY_S = 0.25
 MAX_REQUEST_BYTES = 6 * 2**20  # a dead letter carries its record, of up to 4 MiB, with headers
 
 
@@ -71,9 +72,9 @@ def make_app(settings: WorkerSettings) -> BatchApp:
 
 
 class StreamWorker:
-    """One worker process: made, then run; `registry`, `alive` and `ready` are for the HTTP endpoints."""
+    """One worker process: made, then run; `registry`, `healthy` and `ready` are for the HTTP endpoints."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, recommender: Recommender | None = None) -> None:
         """Check the topics, then build the app; raises TopicsNotReady."""
         self._settings = settings
         self._telemetry = telemetry = Telemetry()
@@ -81,6 +82,8 @@ class StreamWorker:
         torch.set_num_threads(settings.torch_threads)
         self._partitions = asyncio.run(check_topics(settings.topics, settings.client_options()))
         self._beat = time.monotonic()
+        self._not_ready = "starting"
+        self._tasks: list[asyncio.Future[None]] = []
         self.app = app = make_app(settings)
         self._topics: Topics = settings.topics
 
@@ -96,7 +99,7 @@ class StreamWorker:
         )
         self._changelog = changelog = Changelog(users, state.applied_offset, app.client_options, telemetry.foreign.inc)
         self._feed = feed = ModelFeed(settings.topics.models, app.client_options, telemetry)
-        recommender = Recommender(
+        recommender = recommender or Recommender(
             settings.session_rules,
             top_k=settings.top_k,
             exclude_seen=settings.exclude_seen,
@@ -110,8 +113,10 @@ class StreamWorker:
 
         @app.agent(batches, name="users", supervisor_strategy=mode.CrashingSupervisor)
         async def recommend(stream: StreamT[Batch]) -> None:
-            follow = asyncio.ensure_future(feed.follow())
-            follow.add_done_callback(self._crash_with)
+            for task in (feed.follow(), self._observe_for_ever()):
+                future = asyncio.ensure_future(task)
+                future.add_done_callback(self._crash_with)
+                self._tasks.append(future)
             await feed.caught_up()
             async for batch in stream:
                 if not app.consumer.begin(batch):
@@ -124,10 +129,6 @@ class StreamWorker:
                     await app.consumer.give_back(batch)
                 else:
                     app.consumer.finished(batch)
-
-        @app.timer(1.0)
-        async def watch() -> None:
-            self._observe()
 
         @app.timer(FOREIGN_CHECK_S)
         async def look_for_foreign() -> None:
@@ -152,38 +153,46 @@ class StreamWorker:
             log.exception("worker crashed; what was not committed will be delivered again")
             return 1
 
-    def alive(self) -> bool:
-        """Tell whether the loop runs: its heartbeat is younger than a batch could make it."""
-        return time.monotonic() - self._beat < 60.0
+    def healthy(self) -> str:
+        """Say what is wrong with the process itself, "" if nothing is: the loop's heartbeat, not the lag."""
+        silent_s = time.monotonic() - self._beat
+        return "" if silent_s < 60.0 else f"the event loop has not run for {silent_s:.0f} s"
 
-    def ready(self) -> bool:
-        """Tell whether events are served: restored, assigned, and the published model in use."""
-        app = self.app
-        return (
-            app.tables.recovery.completed.is_set()
-            and not app.rebalancing
-            and not app.tables.recovery.in_recovery
-            and self._feed.is_caught_up
-            and bool(self._changelog.last_known)
-        )
+    def ready(self) -> str:
+        """Say why events are not served, "" if they are."""
+        return self._not_ready
+
+    def _why_not_ready(self) -> str:
+        recovery = self.app.tables.recovery
+        if not self._changelog.last_known:
+            return "no partition is assigned"
+        if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
+            return f"restoring, {self.app.tables.restore_remaining} records remain"
+        return "" if self._feed.is_caught_up else "the models topic has not been read yet"
+
+    async def _observe_for_ever(self) -> None:
+        while True:
+            self._observe()
+            await asyncio.sleep(OBSERVE_EVERY_S)
 
     def _observe(self) -> None:
         self._beat = time.monotonic()
+        # kept here for the threads that ask: Faust's objects, some made when first asked for, are the loop's alone
+        self._not_ready = self._why_not_ready()
         telemetry, consumer = self._telemetry, self.app.consumer
         telemetry.restore_remaining.set(self.app.tables.restore_remaining)
-        ready = self.ready()
-        telemetry.set_recovery_state(
-            "running" if ready else "restoring" if self.app.tables.recovery.in_recovery else "waiting"
-        )
-        for tp, offset in consumer.next_to_finish.items():
-            highwater = consumer.highwater(tp)
-            if highwater is not None:
-                telemetry.lag_records.labels(tp.topic, tp.partition).set(max(0, highwater - offset))
+        restoring = self.app.tables.recovery.in_recovery
+        telemetry.set_recovery_state("restoring" if restoring else "waiting" if self._not_ready else "running")
+        telemetry.lag_records.clear()  # a partition that has moved on is another worker's to report
+        telemetry.lag_seconds.clear()
+        for tp, (records, seconds) in consumer.lag(time.time()).items():
+            telemetry.lag_records.labels(tp.topic, tp.partition).set(records)
+            telemetry.lag_seconds.labels(tp.topic, tp.partition).set(seconds)
 
     def _crash_with(self, task: asyncio.Future[Any]) -> None:
         """End the worker when the feed does: a worker that can't follow the models would serve an old one for ever."""
         if not task.cancelled() and (error := task.exception()):
-            asyncio.ensure_future(self.app.crash(error))
+            self._tasks.append(asyncio.ensure_future(self.app.crash(error)))
 
 
 class BoundedWorker(Worker):
@@ -192,10 +201,18 @@ class BoundedWorker(Worker):
     stop_timeout_s: float
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        self._bound_the_stop()
+        super()._schedule_shutdown(signal)
+
+    async def crash(self, reason: BaseException) -> None:
+        """Stop because of an error; that, too, in bounded time."""
+        self._bound_the_stop()
+        await super().crash(reason)
+
+    def _bound_the_stop(self) -> None:
         timer = threading.Timer(self.stop_timeout_s, self._end)
         timer.daemon = True
         timer.start()
-        super()._schedule_shutdown(signal)
 
     def _end(self) -> None:
         log.error("stop took longer than %.0f s, ending now", self.stop_timeout_s)

@@ -122,7 +122,7 @@ class Changelog:
     def merge(
         self, partition: int, records: Iterable[tuple[bytes, bytes | None]], overwritten: dict[bytes, bytes]
     ) -> None:
-        """Take records of the changelog into a store where they are newer; note in `overwritten` what stale ones hide."""
+        """Take records of the changelog into a store where they are newer; note in `overwritten` what others hide."""
         db = self.table.data._db_for_partition(partition)
         batch = rocksdict.WriteBatch(raw_mode=True)
         newest: dict[bytes, bytes | None] = {}

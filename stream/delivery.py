@@ -8,7 +8,7 @@ What it mends, and where Faust 0.15.3 has it:
   past events that nobody processed: here a hole is sought again, and believed when a second reader sees it too;
 - acks out of order lose events (`Consumer._new_offset`, transport/consumer.py): here a partition has one number, the
   offset after the last finished batch;
-- acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they are committed first;
+- acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they wait for it;
 - `Consumer.wait_empty` has no bound in time: here it has.
 """
 
@@ -54,6 +54,7 @@ class BatchConsumer(driver.Consumer):
         self.next_to_finish: dict[TP, int] = {}
         self.committed: dict[TP, int] = {}
         self._suspects: dict[TP, int] = {}
+        self._finished_at: dict[TP, float] = {}  # the broker's time of the last finished record
         self._queued = 0
         self._processing = 0
         self._draining = False
@@ -162,6 +163,7 @@ class BatchConsumer(driver.Consumer):
         if batch.generation == self.app.consumer_generation_id:
             for tp, records in batch.records.items():
                 self.next_to_finish[tp] = records[-1].offset + 1
+                self._finished_at[tp] = records[-1].timestamp / 1000
         self._changed.set()
 
     async def give_back(self, batch: Batch) -> None:
@@ -184,7 +186,7 @@ class BatchConsumer(driver.Consumer):
     # -- positions and commits --------------------------------------------------------------------------------------
 
     async def perform_seek(self) -> None:
-        """Begin again at what is committed, with nothing on its way; raises IllegalStateError if the assignment moved."""
+        """Begin again at what is committed, with nothing on its way; IllegalStateError if the assignment moved."""
         assigned = {tp for tp in self.assignment() if tp.topic in self.app.sources}
         if assigned:
             known = await self.seek_to_committed()
@@ -221,6 +223,18 @@ class BatchConsumer(driver.Consumer):
                 "a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s
             )
         await self.commit()
+
+    def lag(self, now: float) -> dict[TP, tuple[int, float]]:
+        """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""
+        lags: dict[TP, tuple[int, float]] = {}
+        for tp, offset in self.next_to_finish.items():
+            try:
+                highwater = self.highwater(tp)
+            except AssertionError:  # aiokafka's way to say that the partition was taken away a moment ago
+                continue
+            records = max(0, (highwater or 0) - offset)
+            lags[tp] = records, max(0.0, now - self._finished_at.get(tp, now)) if records else 0.0
+        return lags
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit the offset after the last finished batch of each partition."""

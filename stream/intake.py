@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from aiokafka import ConsumerRecord
 from aiokafka.partitioner import DefaultPartitioner
-from models.recommender import SourcedEvent
 
 from models.contracts import BadRecord, Event, Source, decode_event
+from models.recommender import SourcedEvent
 from stream.delivery import Batch
 
 ORIGIN_HEADER = "hrnn-origin"
@@ -59,7 +59,7 @@ def strays(intake: Intake, held: Mapping[tuple[int, str], bytes], partitions: in
     homes: dict[str, int] = {}
     found: dict[int, int] = {}
     for index, (record, event) in enumerate(intake.events):
-        if (record.partition, event.user_id) in held or _origin_header(record):
+        if (record.partition, event.user_id) in held or origin_of(record):
             continue
         home = homes.get(event.user_id)
         if home is None:
@@ -74,16 +74,15 @@ def origin_header_of(record: ConsumerRecord) -> tuple[str, bytes]:
     return ORIGIN_HEADER, f"{record.partition}/{record.offset}".encode()
 
 
+def origin_of(record: ConsumerRecord) -> Source | None:
+    """Read where a record came in first, if another partition sent it on."""
+    for name, value in record.headers:
+        if name == ORIGIN_HEADER and (found := _ORIGIN.fullmatch(value)):
+            return Source(record.topic, int(found[1]), int(found[2]))
+    return None
+
+
 def sourced(record: ConsumerRecord, event: Event) -> SourcedEvent:
     """Give an event its place in the log, and its first place if it was forwarded."""
-    origin = Source(record.topic, record.partition, record.offset)
-    if found := _origin_header(record):
-        origin = Source(record.topic, int(found[1]), int(found[2]))
+    origin = origin_of(record) or Source(record.topic, record.partition, record.offset)
     return SourcedEvent(event, record.partition, record.offset, record.timestamp / 1000, origin)
-
-
-def _origin_header(record: ConsumerRecord) -> re.Match[bytes] | None:
-    for name, value in record.headers:
-        if name == ORIGIN_HEADER:
-            return _ORIGIN.fullmatch(value)
-    return None

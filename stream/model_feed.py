@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class ModelFeed:
     """The model in use, kept fresh.
 
-    `current` is read once a batch, and replaced as a whole: a batch never sees half a swap. A model that does not verify is
-    refused and counted, and the one before serves on.
+    `current` is read once a batch, and replaced as a whole: a batch never sees half a swap. A model that does not
+    verify is refused and counted, and the one before serves on.
     """
 
     def __init__(self, topic: str, client_options: Mapping[str, Any], telemetry: Telemetry) -> None:

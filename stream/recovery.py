@@ -5,8 +5,8 @@ What it mends, and where Faust 0.15.3 has it (`Recovery`, tables/recovery.py):
 - `on_recovery_completed` resumes the source partitions while the flow runs, seeks, and then clears every stream queue:
   what was fetched in between is gone, and the next commit runs past it. Here the drain loop is parked before anything
   else, and the flow resumes last;
-- `Consumer.wait_for_stopped_flow` waits for nothing (`_wait_next_records`, transport/consumer.py, sets its event where it
-  should clear it): here `BatchConsumer.parked` is waited for;
+- `Consumer.wait_for_stopped_flow` waits for nothing (`_wait_next_records`, transport/consumer.py, sets its event where
+  it should clear it): here `BatchConsumer.parked` is waited for;
 - the assignor may hand a new worker source partitions without their changelog partitions, which then starts with an
   empty store and says "ready": here the partitions of the source decide what is restored;
 - records are restored one by one in Python, some 4,000/s: here by whole fetches, some 100,000/s;

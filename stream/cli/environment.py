@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
@@ -18,10 +18,10 @@ S = TypeVar("S", bound=BaseSettings)
 PREFIX = "HRNN_"
 
 OWN_VARIABLES = {
-    "HRNN_CACHE_DIR": "where Kafka's jars are kept (~/.cache/hrnn-stream)",
-    "HRNN_TORCH_INDEX": "a wheel index that `make install` takes torch from (PyPI)",
-    "HRNN_LOG_LEVEL": "the same as --log-level",
-    "HRNN_LOG_FORMAT": "the same as --log-format",
+    "HRNN_CACHE_DIR": ("~/.cache/hrnn-stream", "keeps Kafka's jars, fetched once for demo and tests"),
+    "HRNN_TORCH_INDEX": ("", "a wheel index that `make install` takes torch from; PyPI's brings CUDA along"),
+    "HRNN_LOG_LEVEL": ("info", "the same as --log-level; error for commands that are no services"),
+    "HRNN_LOG_FORMAT": ("auto", "the same as --log-format: text at a terminal, JSON lines otherwise"),
 }
 
 
@@ -53,21 +53,37 @@ def load(kind: type[S], **given: object) -> S:
     return settings
 
 
-def known_variables() -> dict[str, str]:
-    """List every variable that some command reads, with what it is for."""
+class Variable(NamedTuple):
+    """One environment variable: which commands read it, its default, and why that."""
+
+    name: str
+    reader: str
+    default: str
+    reason: str
+
+
+def all_variables() -> list[Variable]:
+    """List every variable that some command reads."""
     from trainer.settings import FittingSettings, TrainerSettings
 
-    known = dict(OWN_VARIABLES)
-    for kind in (CommandSettings, FittingSettings, TrainerSettings, WorkerSettings):
-        for name, field in kind.model_fields.items():
-            if field.annotation is not FittingSettings:
-                known[PREFIX + name.upper()] = field.description or ""
-    return known
+    found = {name: Variable(name, "commands", default, reason) for name, (default, reason) in OWN_VARIABLES.items()}
+    readers: dict[str, type[BaseSettings]] = {"commands": CommandSettings, "worker": WorkerSettings}
+    for reader, kind in (*readers.items(), ("trainer", TrainerSettings), ("trainer", FittingSettings)):
+        for field_name, field in kind.model_fields.items():
+            if field.annotation is FittingSettings:
+                continue
+            name = PREFIX + field_name.upper()
+            if name in found:  # its default may differ: what holds for the others is in the code that reads it
+                found[name] = found[name]._replace(reader=f"{found[name].reader}, {reader}")
+            else:
+                default = "" if field.default is None else str(field.default)
+                found[name] = Variable(name, reader, default, field.description or "")
+    return sorted(found.values())
 
 
 def refuse_unknown(environ: Mapping[str, str] = os.environ) -> None:
     """Raise Failure for a variable that begins with HRNN_ and that nothing reads, naming the nearest one."""
-    known = known_variables()
+    known = [variable.name for variable in all_variables()]
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)

@@ -13,6 +13,7 @@ from stream.cli import (
     models_commands,
     produce_command,
     service_commands,
+    settings_command,
     topics_commands,
     watch_command,
 )
@@ -22,7 +23,7 @@ from stream.cli.logs import Format, Level, configure_logging
 app = typer.Typer(
     name="hrnn",
     help="A streaming recommender on Kafka: a neural state per user, fresh lists with each event.",
-    epilog="Settings come from the environment (HRNN_…); options go before them. Results go to standard output, "
+    epilog="Settings come from the environment, see `hrnn settings`; options go before them. Results go to standard output, "
     "all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly.",
     no_args_is_help=True,
     add_completion=False,
@@ -58,12 +59,14 @@ def _before_any_command(
     configure_logging(log_level, log_format, default="info" if service else "error")
 
 
-service_commands.register(app)
+app.command("worker")(service_commands.worker)
+app.command("trainer")(service_commands.trainer)
 app.add_typer(topics_commands.app, name="topics")
 app.command("produce")(produce_command.produce)
 app.command("watch")(watch_command.watch)
 app.add_typer(models_commands.app, name="models")
 app.command("doctor")(doctor_command.doctor)
+app.command("settings")(settings_command.settings)
 
 
 def main() -> None:

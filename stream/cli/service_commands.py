@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import threading
+from dataclasses import asdict
+
 import typer
 
-from stream.cli.options import note
+from stream.cli.failures import Failure
+from stream.cli.options import Json, note, results
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("worker")(worker)
-    app.command("trainer")(trainer)
+BROKER_TIMEOUT_S = 30.0  # services start together with their Kafka
 
 
 def worker() -> None:
-    """Read events, keep users' states, emit lists, until SIGTERM; as many workers as there are partitions can share.
+    """Read events, keep users' states, emit lists, until SIGTERM; as many as there are partitions share the load.
 
-    All its settings come from the environment: HRNN_KAFKA_BOOTSTRAP, HRNN_DATA_DIR, HRNN_TOP_K, HRNN_METRICS_PORT…
+    All settings come from the environment: HRNN_KAFKA_BOOTSTRAP, HRNN_DATA_DIR, HRNN_TOP_K, HRNN_METRICS_PORT…
+    `hrnn settings` lists them.
     """
-    from stream.app import StreamWorker
     from stream.cli.connection import require_broker
     from stream.cli.environment import load
-    from stream.cli.failures import Failure
-    from stream.cli.serving import MetricsServer
     from stream.settings import WorkerSettings
-    from stream.topic_check import TopicsNotReady
 
     settings = load(WorkerSettings)
-    require_broker(settings.kafka_bootstrap, timeout_s=30.0)
+    require_broker(settings.kafka_bootstrap, timeout_s=BROKER_TIMEOUT_S)
+
+    from stream.app import StreamWorker
+    from stream.cli.serving import MetricsServer
+    from stream.topic_check import TopicsNotReady
+
     try:
         process = StreamWorker(settings)
     except TopicsNotReady as error:
@@ -41,11 +45,57 @@ def worker() -> None:
     )
     with server:
         note(f"metrics at http://{server.address}/metrics")
-        raise typer.Exit(process.run())
+        status = process.run()
+        # The loop that handled signals is gone: a second SIGTERM must not turn a clean stop into a failed one.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise typer.Exit(status)
 
 
 def trainer(
-    once: bool = typer.Option(False, "--once", help="Train and publish once if the gate allows, then exit."),
+    once: bool = typer.Option(False, "--once", help="Train once, publish if the gate allows, and exit."),
+    as_json: Json = False,
 ) -> None:
-    """Fit models to the sessions that the stream writes, and publish those that the gate lets through."""
-    raise NotImplementedError(once)
+    """Fit models to the sessions that the stream writes, and publish those that are no worse than what serves.
+
+    Without --once it goes on until SIGTERM, training when HRNN_TRAIN_INTERVAL_S has passed and
+    HRNN_TRAIN_MIN_NEW_EVENTS have come. `hrnn settings` lists all settings. With --once the exit status is 0 if
+    a model was published or the gate refused it, 1 if none could be trained.
+    """
+    from stream.cli.connection import explained, require_broker
+    from stream.cli.environment import load
+    from trainer.settings import FittingSettings, TrainerSettings
+
+    settings = load(TrainerSettings, fitting=load(FittingSettings))
+    require_broker(settings.kafka_bootstrap, timeout_s=BROKER_TIMEOUT_S)
+
+    from stream.cli.connection import missing_topic
+    from stream.cli.serving import MetricsServer
+    from trainer.log_reader import TopicMissing
+    from trainer.service import TrainerService
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    service = TrainerService(settings, stopping=stopping)
+    try:
+        if once:
+            with explained(settings.kafka_bootstrap):
+                run = service.run_once()
+            if as_json:
+                results(json.dumps(asdict(run)))
+            if run.result in ("skipped", "stopped"):
+                raise Failure(f"nothing was trained: {run.reason}", "produce events and let a worker read them")
+            note(f"{run.result} {run.version}: {run.reason}" if run.version else f"{run.result}: {run.reason}")
+        else:
+            server = MetricsServer(
+                service.registry, port=settings.metrics_port, bind=settings.metrics_bind, ready=service.ready
+            )
+            with server:
+                note(f"metrics at http://{server.address}/metrics")
+                service.run()
+    except TopicMissing as error:
+        raise missing_topic(settings.kafka_bootstrap, settings.topics.sessions) from error
+    except TimeoutError as error:
+        raise Failure(str(error), "see what `hrnn doctor` says") from None
+    finally:
+        service.close()

@@ -66,7 +66,9 @@ class MetricsServer:
                 "set HRNN_METRICS_PORT to a free port, or to 0 for any",
             ) from None
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="metrics", daemon=True
+        )
 
     @property
     def address(self) -> str:

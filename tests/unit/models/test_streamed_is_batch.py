@@ -26,7 +26,7 @@ from models.weights import ServingModel
 from tests.unit.models.made import serving, sourced
 
 OLD = serving(25, version="old", seed=1)
-NEW = serving(30, version="new", hidden=5, seed=2)  # other weights, another width, more items
+NEW = serving(30, version="new", seed=2)  # other weights of the same width, more items
 TOLERANCE = 1e-5
 PLACES = 6
 

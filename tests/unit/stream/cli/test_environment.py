@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.cli.environment import known_variables, load, read_settings, refuse_unknown
+from stream.cli.environment import all_variables, load, read_settings, refuse_unknown
 from stream.cli.failures import Failure
 from stream.settings import WorkerSettings
 
@@ -14,10 +14,12 @@ def test_a_misspelt_variable_names_the_nearest_one() -> None:
 
 
 def test_every_setting_of_either_shell_is_known_with_its_reason() -> None:
-    known = known_variables()
-    for name in ("HRNN_KAFKA_BOOTSTRAP", "HRNN_GAP_S", "HRNN_TRAIN_INTERVAL_S", "HRNN_BPTT", "HRNN_CACHE_DIR"):
-        assert known[name]
-    assert all(known.values())
+    known = {variable.name: variable for variable in all_variables()}
+    for name in ("HRNN_GAP_S", "HRNN_TRAIN_INTERVAL_S", "HRNN_BPTT", "HRNN_CACHE_DIR", "HRNN_PARTITIONS"):
+        assert name in known
+    assert known["HRNN_KAFKA_BOOTSTRAP"].reader == "commands, worker, trainer"
+    assert "HRNN_FITTING" not in known
+    assert all(variable.reason for variable in known.values())
     refuse_unknown(dict.fromkeys(known, "x"))
 
 

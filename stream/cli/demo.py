@@ -1,0 +1,339 @@
+"""The demo: a real Kafka, real events, workers and a trainer; at the end every state is checked against a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from models.contracts import POPULARITY, Event, Topics
+from stream.cli import topics as topic_table
+from stream.cli.audit import AuditReport, audit
+from stream.cli.broker import LocalKafka
+from stream.cli.connection import administration
+from stream.cli.demo_panel import Display, Snapshot
+from stream.cli.failures import Failure
+from stream.cli.movietweetings import load_events, load_titles
+from stream.cli.processes import Process, free_port
+from stream.cli.replay_client import ReplayClient
+
+HISTORY_SHARE = 0.8
+HELD_BACK_SHARE = 0.25  # of the live part: sent once the next model is published, so that the swap happens under load
+ASKING_GAP_S = 86_400.0  # the bundled users come back after days: their lists are made for then
+WATCHED_USERS = 5
+SHOWN_TITLES = 5
+TRAIN_TIMEOUT_S = 180.0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What `hrnn demo` was asked for."""
+
+    rate: float | None = None
+    workers: int = 1
+    keep: bool = False
+    json_line: bool = False
+    partitions: int = 8
+    events: int | None = None  # fewer than all, for tests
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The demo's one line of figures."""
+
+    events: int
+    applied: int
+    dead_letters: int
+    late: int
+    recommendations: int
+    lost: int
+    wrong_states: int
+    model_versions: int
+    swaps: int
+    hit_rate_at_10: float
+    popularity_hit_rate_at_10: float
+    recent_popularity_hit_rate_at_10: float
+    events_per_s: float
+    latency_p50_ms: float
+    latency_p99_ms: float
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether nothing is lost or wrong and a swap happened."""
+        return self.lost == 0 and self.wrong_states == 0 and self.swaps >= 1 and self.applied > 0
+
+
+class Demo:
+    """One run, phase by phase."""
+
+    def __init__(self, options: DemoOptions, kafka: LocalKafka, folder: Path, display: Display) -> None:
+        self._options = options
+        self._bootstrap = bootstrap = kafka.bootstrap
+        self._display = display
+        self._titles = load_titles()
+        # a broker that is somebody else's may hold an earlier demo's topics
+        self.topics = Topics(f"{folder.name}." if kafka.external else "")
+        environ = {
+            "HRNN_KAFKA_BOOTSTRAP": bootstrap,
+            "HRNN_TOPIC_PREFIX": self.topics.prefix,
+            "HRNN_ASKING_GAP_S": str(ASKING_GAP_S),
+        }
+        self.workers = [
+            Process(
+                f"worker-{n}",
+                ["worker"],
+                folder,
+                {**environ, "HRNN_DATA_DIR": str(folder / f"worker-{n}")},
+                free_port(),
+            )
+            for n in range(1, options.workers + 1)
+        ]
+        total = len(load_events()) if options.events is None else options.events
+        self.trainer = Process(
+            "trainer",
+            ["trainer"],
+            folder,
+            {
+                **environ,
+                "HRNN_TRAIN_INTERVAL_S": "1",
+                "HRNN_TRAIN_MIN_NEW_EVENTS": str(max(50, int(total * (1 - HISTORY_SHARE) / 4))),
+                "HRNN_TRAIN_MAX_S": "35",
+            },
+            free_port(),
+        )
+        self._events = load_events()[:total]
+        self._phase = "starting"
+        self._model_since = time.monotonic()
+        self._model = POPULARITY
+
+    async def run(self) -> Figures:
+        """Play the demo; raises Failure if a process ends or a phase takes too long."""
+        with administration(self._bootstrap) as admin:
+            topic_table.create(admin, topic_table.topic_table(self.topics, partitions=self._options.partitions))
+        for worker in self.workers:
+            worker.start()
+        for worker in self.workers:
+            await asyncio.to_thread(worker.wait_ready)
+        cut = int(len(self._events) * HISTORY_SHARE)
+        history, live = self._events[:cut], self._events[cut:]
+        held_back = live[len(live) - int(len(live) * HELD_BACK_SHARE) :]
+        live = live[: len(live) - len(held_back)]
+
+        async with ReplayClient(self._bootstrap, self.topics, self._options.partitions) as client:
+            async with self._shown(client):
+                await self._replay(client, "history", history)
+                self._display.say(f"{len(history):,} events of history are in; the trainer fits the first model")
+                self.trainer.start()
+                await self._until_model(client, self._model)
+                self._display.say(f"model {self._model} serves; the rest is replayed live")
+                client.measuring = True
+                began, sent_before, waited_s = time.monotonic(), client.sent, 0.0
+                await self._replay(client, "live", live)
+                waiting = time.monotonic()
+                first = self._model
+                await self._until_published(client, first)
+                waited_s = time.monotonic() - waiting
+                await self._replay(client, "live, swap", held_back)
+                seconds = time.monotonic() - began - waited_s
+                await self._until_swapped(client, first)
+                self._phase = "checking"
+                code = await asyncio.to_thread(self.trainer.stop)
+                if code != 0:
+                    raise Failure(f"the trainer ended with status {code}: {self.trainer.log_tail()}")
+                swaps = sum(int(w.metric("rec_model_swaps_total", 'result="swapped"')) for w in self.workers)
+                report = await audit(self._bootstrap, self.topics, asking_gap_s=ASKING_GAP_S)
+            return self._figures(client, report, (client.sent - sent_before) / seconds, swaps)
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process in (self.trainer, *self.workers):
+            process.stop()
+
+    # -- phases -----------------------------------------------------------------------------------------------------
+
+    async def _replay(self, client: ReplayClient, phase: str, events: Sequence[Event]) -> None:
+        self._phase = phase
+        rate = self._options.rate if client.measuring else None
+        await self._while_running(client.send(events, rate=rate))
+        if not await client.drained(60.0):
+            raise Failure(f"{client.outstanding} events have no list after 60 s {self.workers[0].log_tail()}")
+
+    async def _until_model(self, client: ReplayClient, before: str) -> None:
+        """Wait until every worker has a model other than the one before."""
+        self._phase = "training"
+        await self._while_running(self._poll(lambda: all(v not in ("", before) for v in self._worker_models())))
+        self._note_model(self._worker_models()[0])
+
+    async def _until_published(self, client: ReplayClient, before: str) -> None:
+        """Wait until the trainer is about to publish, or has published, the next model."""
+        self._phase = "retraining"
+        await self._while_running(
+            self._poll(lambda: self.trainer.metric("rec_models_published_total") >= 2, every_s=0.05)
+        )
+
+    async def _until_swapped(self, client: ReplayClient, before: str) -> None:
+        await self._while_running(self._poll(lambda: all(v not in ("", before) for v in self._worker_models())))
+        self._note_model(self._worker_models()[0])
+
+    async def _poll(self, condition: object, every_s: float = 0.2) -> None:
+        deadline = time.monotonic() + TRAIN_TIMEOUT_S
+        while not await asyncio.to_thread(condition):  # type: ignore[arg-type]
+            if time.monotonic() > deadline:
+                raise Failure(f"no model within {TRAIN_TIMEOUT_S:.0f} s: {self.trainer.log_tail()}")
+            await asyncio.sleep(every_s)
+
+    def _worker_models(self) -> list[str]:
+        return [_label(worker.get("/metrics")[1], "rec_model_info", "version") for worker in self.workers]
+
+    def _note_model(self, version: str) -> None:
+        if version != self._model:
+            self._model, self._model_since = version, time.monotonic()
+
+    async def _while_running(self, step: object) -> None:
+        """Await a step, but fail at once when one of the processes ends."""
+        task = asyncio.ensure_future(step)  # type: ignore[call-overload]
+        while not task.done():
+            await asyncio.wait([task], timeout=0.5)
+            for process in (*self.workers, self.trainer):
+                if process.exit_code is not None:
+                    task.cancel()
+                    raise Failure(f"{process.name} ended with status {process.exit_code}: {process.log_tail()}")
+        await task
+
+    # -- showing ----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _shown(self, client: ReplayClient) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._show(client))
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _show(self, client: ReplayClient) -> None:
+        at, answered = time.monotonic(), client.answers
+        while True:
+            await asyncio.sleep(0.5)
+            now = time.monotonic()
+            speed, at, answered = (client.answers - answered) / (now - at), now, client.answers
+            p50, p99 = percentiles_ms(client.latencies_s[-5000:])
+            if client.last_version:
+                self._note_model(client.last_version)
+            hit_rate, all_time, recent = client.quality.rates()
+            watched = list(client.latest)[-WATCHED_USERS:]
+            lists = {u: [self._titles.get(i, i) for i in client.latest[u][:SHOWN_TITLES]] for u in watched}
+            self._display.show(
+                Snapshot(
+                    *(self._phase, speed, client.sent, client.answers, client.outstanding, p50, p99),
+                    *(self._model, now - self._model_since, hit_rate, all_time, recent, lists),
+                )
+            )
+
+    def _figures(self, client: ReplayClient, report: AuditReport, speed: float, swaps: int) -> Figures:
+        p50, p99 = percentiles_ms(client.latencies_s)
+        hit_rate, all_time, recent = client.quality.rates()
+        return Figures(
+            events=report.events,
+            applied=report.applied,
+            dead_letters=report.dead_letters,
+            late=report.late,
+            recommendations=report.recommendations,
+            lost=report.lost,
+            wrong_states=report.wrong_states,
+            model_versions=len([v for v in client.versions if v != POPULARITY]),
+            swaps=swaps - len(self.workers),  # the first model replaced no other
+            hit_rate_at_10=round(hit_rate, 4),
+            popularity_hit_rate_at_10=round(all_time, 4),
+            recent_popularity_hit_rate_at_10=round(recent, 4),
+            events_per_s=round(speed, 1),
+            latency_p50_ms=round(p50, 1),
+            latency_p99_ms=round(p99, 1),
+        )
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Play the demo and return its exit status: 0 only if nothing is lost or wrong and a swap happened."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs and nothing is left behind
+    folder = Path(tempfile.mkdtemp(prefix="hrnn-demo-"))
+    passed = False
+    try:
+        with Display() as display, LocalKafka() as kafka:
+            display.say(f"Kafka serves at {kafka.bootstrap}; logs and stores are in {folder}")
+            demo = Demo(options, kafka, folder, display)
+            try:
+                figures = asyncio.run(demo.run())
+                passed = figures.passed
+                _tell(figures, options, display)
+                if options.keep:
+                    _keep(demo, kafka.bootstrap, display)
+            finally:
+                demo.stop()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if passed:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0 if passed else 1
+
+
+def _tell(figures: Figures, options: DemoOptions, display: Display) -> None:
+    verdict = (
+        "nothing is lost or wrong" if figures.passed else "FAILED: something is lost or wrong, or no swap happened"
+    )
+    for name, value in asdict(figures).items():
+        display.say(f"  {name:<34} {value}")
+    display.say(verdict)
+    if options.json_line:
+        sys.stdout.write(json.dumps(asdict(figures)) + "\n")
+        sys.stdout.flush()
+
+
+def _keep(demo: Demo, bootstrap: str, display: Display) -> None:
+    topics = demo.topics
+    demo.trainer.start()
+    pages = "\n".join(
+        f"  curl -s http://127.0.0.1:{p.port}/metrics   # {p.name}" for p in (*demo.workers, demo.trainer)
+    )
+    display.say(
+        f"""
+Everything runs on, until Ctrl-C. In another terminal:
+
+  produce   echo '{{"user_id":"u","item_id":"1454468","timestamp":'$(date +%s)'}}' | \\
+              kcat -P -b {bootstrap} -t {topics.interactions}
+  consume   kcat -C -b {bootstrap} -t {topics.recommendations} -o end
+or with the command that is installed already:
+  export HRNN_KAFKA_BOOTSTRAP={bootstrap} HRNN_TOPIC_PREFIX={topics.prefix}
+  hrnn produce FILE.csv
+  hrnn watch --user u
+  hrnn models list
+and the metrics:
+{pages}
+"""
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        while all(worker.running for worker in demo.workers):
+            time.sleep(0.5)
+
+
+def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:
+    """Give the median and the 99th percentile in milliseconds; zeros for none."""
+    if not latencies_s:
+        return 0.0, 0.0
+    ordered = sorted(latencies_s)
+    return ordered[len(ordered) // 2] * 1000, ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000
+
+
+def _label(page: str, metric: str, label: str) -> str:
+    """Read a label of a metric's one series; "" if it has none."""
+    for line in page.splitlines():
+        if line.startswith(metric + "{") and f'{label}="' in line:
+            return line.split(f'{label}="', 1)[1].split('"', 1)[0]
+    return ""

@@ -1,0 +1,125 @@
+"""A plain Faust worker doing the same model work event by event, on Faust's own tables and recovery.
+
+What `make bench` and `make chaos ARGS=--plain` compare with: the Table API, `topic.send`, automatic acks, as Faust's
+documentation has them. `HRNN_PLAIN=noop` makes its agent do nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+import faust
+import torch
+from faust.types import EventT, StreamT
+from faust.worker import Worker
+
+from models import contracts, state
+from models.contracts import BadRecord, decode_event
+from models.popularity import Popularity
+from models.recommender import Recommender
+from stream.cli.serving import MetricsServer
+from stream.intake import sourced
+from stream.model_feed import ModelFeed
+from stream.settings import WorkerSettings
+from stream.telemetry import Telemetry
+from stream.topic_check import check_topics
+
+
+def main() -> int:
+    """Run it like `hrnn worker`, from the same environment."""
+    logging.basicConfig(level="INFO")
+    settings = WorkerSettings()
+    torch.set_num_threads(settings.torch_threads)
+    topics = settings.topics
+    partitions = asyncio.run(check_topics(topics, settings.client_options()))
+    telemetry = Telemetry()
+    app = faust.App(
+        topics.app_id,
+        broker=[f"kafka://{broker}" for broker in settings.kafka_bootstrap.split(",")],
+        store="rocksdb://",
+        datadir=str(settings.data_dir.absolute()),
+        topic_partitions=partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.heartbeat_interval_s,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        consumer_auto_offset_reset="earliest",
+        web_enabled=False,
+    )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+
+    def raw(name: str) -> Any:
+        return app.topic(name, key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw")
+
+    events, lists, sessions = raw(topics.interactions), raw(topics.recommendations), raw(topics.sessions)
+    dead_letters = raw(topics.dead_letters)
+    users = app.Table(
+        "users", partitions=partitions, key_type=bytes, value_type=bytes, options={"block_cache_size": 16 * 2**20}
+    )
+    feed = ModelFeed(topics.models, settings.client_options(), telemetry)
+    recommender = Recommender(settings.session_rules, settings.top_k, settings.exclude_seen)
+    popularity = Popularity()
+    noop = os.environ.get("HRNN_PLAIN") == "noop"
+
+    async def one(record: EventT[bytes]) -> None:
+        try:
+            event = decode_event(record.value)
+        except BadRecord as error:
+            await dead_letters.send(
+                key=record.key, value=record.value or b"", headers={"reason": error.reason.encode()}
+            )
+            return
+        key, at = event.user_id.encode(), record.message
+        held = users.get(key)
+        states = {(at.partition, event.user_id): state.decode(held)} if held else {}
+        given = sourced(_Place(at), event)
+        decision = recommender.decide(feed.current, popularity, states, [given], time.time())
+        for user_state in decision.states.values():
+            users[key] = state.encode(user_state)
+        for _, recommendation in decision.recommendations:
+            await lists.send(key=key, value=contracts.encode(recommendation), partition=at.partition)
+        for session_key, session in decision.sessions.items():
+            await sessions.send(key=session_key.encode(), value=contracts.encode(session), partition=at.partition)
+        telemetry.events.labels("applied").inc(decision.outcomes.applied)
+
+    @app.agent(events, name="plain")
+    async def recommend(stream: StreamT[bytes]) -> None:
+        follow = asyncio.ensure_future(feed.follow())
+        await feed.caught_up()
+        async for record in stream.events():
+            if noop:
+                telemetry.events.labels("applied").inc()
+            else:
+                await one(record)
+        follow.cancel()
+
+    def ready() -> str:
+        return "" if app.tables.recovery.completed.is_set() and not app.rebalancing else "restoring"
+
+    worker = Worker(app, loglevel="info", override_logging=False, redirect_stdouts=False, quiet=True)
+    with MetricsServer(telemetry.registry, port=settings.metrics_port, ready=ready):
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
+class _Place:
+    """A Faust message with the names that a Kafka record has."""
+
+    def __init__(self, message: Any) -> None:
+        self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
+        self.timestamp = message.timestamp * 1000
+        self.headers = list((message.headers or {}).items()) if isinstance(message.headers, dict) else message.headers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

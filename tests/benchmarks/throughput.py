@@ -1,0 +1,147 @@
+"""A backlog drained by one worker, beside a plain Faust worker doing the same, in one run.
+
+python -m tests.benchmarks.throughput --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiokafka
+
+from models.contracts import Event, Topics
+from stream.changelog import append
+from stream.cli import topics as topic_table
+from stream.cli.broker import LocalKafka
+from stream.cli.connection import administration
+from stream.cli.processes import Process, free_port
+from stream.cli.produce import value_of
+from stream.intake import home_of
+from tests.made import made_model, publish_model
+
+DEMO_ITEMS, LARGE_ITEMS = 10_506, 27_000
+USERS, PARTITIONS = 16_554, 8
+WARM_SHARE = 0.15  # of the backlog: read before the clock starts, so that start-up is not measured
+
+
+@dataclass(frozen=True)
+class Case:
+    """One worker on one backlog."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    n_items: int  # 0: no model
+    backlog: int
+    environ: tuple[tuple[str, str], ...] = ()
+
+
+WORKER, PLAIN = ("stream.cli.main", ("worker",)), ("tests.benchmarks.plain_worker", ())
+CASES = (
+    Case("worker_demo_items", *WORKER, DEMO_ITEMS, 60_000),
+    Case("plain_demo_items", *PLAIN, DEMO_ITEMS, 6_000),
+    Case("worker_27k_items", *WORKER, LARGE_ITEMS, 40_000),
+    Case("plain_27k_items", *PLAIN, LARGE_ITEMS, 4_000),
+    Case("spine", "tests.benchmarks.spine_worker", (), 0, 200_000),
+    Case("noop", *PLAIN, 0, 20_000, (("HRNN_PLAIN", "noop"),)),
+)
+RATIOS = {
+    "ratio_demo_items": ("worker_demo_items", "plain_demo_items", 10.0),
+    "ratio_27k_items": ("worker_27k_items", "plain_27k_items", 6.0),
+    "ratio_spine": ("spine", "noop", 10.0),
+}
+
+
+def backlog_of(case: Case, seed: int = 1) -> list[Event]:
+    """Make a backlog: users at random, items by a falling law, a second between events."""
+    rnd, start = random.Random(seed), time.time() - case.backlog - 3600
+    n_items = case.n_items or DEMO_ITEMS
+    return [
+        Event(str(rnd.randrange(USERS)), f"item-{int(n_items * rnd.random() ** 3)}", round(start + n, 3), "click", 1.0)
+        for n in range(case.backlog)
+    ]
+
+
+async def fill(bootstrap: str, topics: Topics, events: list[Event]) -> None:
+    """Write a backlog to the interactions."""
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=2**19)
+    await producer.start()
+    by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
+    for event in events:
+        home = home_of(event.user_id, PARTITIONS)
+        by_partition.setdefault(home, []).append((event.user_id.encode(), value_of(event)))
+    for partition, records in by_partition.items():
+        for sent in await append(producer, topics.interactions, partition, records):
+            await sent.acked
+    await producer.stop()
+
+
+def drain(bootstrap: str, case: Case, folder: Path, repeat: int) -> float:
+    """Drain one case's backlog by a fresh worker and return its events/s."""
+    topics = Topics(f"bench-{case.name}-{os.getpid()}-{repeat}.".replace("_", "-"))
+    with administration(bootstrap) as admin:
+        topic_table.create(admin, topic_table.topic_table(topics, partitions=PARTITIONS))
+    if case.n_items:
+        publish_model(bootstrap, topics, *made_model(case.n_items))
+    asyncio.run(fill(bootstrap, topics, backlog_of(case)))
+    environ = {
+        "HRNN_KAFKA_BOOTSTRAP": bootstrap,
+        "HRNN_TOPIC_PREFIX": topics.prefix,
+        "HRNN_DATA_DIR": str(folder / f"{case.name}-{repeat}"),
+        **dict(case.environ),
+    }
+    worker = Process(f"{case.name}-{repeat}", list(case.arguments), folder, environ, free_port(), case.module)
+    worker.start()
+    try:
+        began, counted = 0.0, 0.0
+        deadline = time.monotonic() + 240.0
+        while time.monotonic() < deadline:
+            if not worker.running:
+                raise SystemExit(f"{case.name} ended: {worker.log_tail()}")
+            done, now = worker.metric("rec_events_total", 'result="applied"'), time.monotonic()
+            if not began and done >= case.backlog * WARM_SHARE:
+                began, counted = now, done
+            if done >= case.backlog:
+                return (done - counted) / (now - began)
+            time.sleep(0.05)
+        raise SystemExit(f"{case.name} did not finish: {worker.log_tail()}")
+    finally:
+        worker.stop()
+
+
+def main() -> int:
+    """Run every case, `--repeat` times in turn, and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=1, help="rounds over all cases; medians are printed")
+    parser.add_argument("--only", nargs="*", help="names of cases")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    given = parser.parse_args()
+    cases = [case for case in CASES if not given.only or case.name in given.only]
+    figures: dict[str, list[float]] = {case.name: [] for case in cases}
+    with tempfile.TemporaryDirectory(prefix="hrnn-bench-") as folder, LocalKafka() as kafka:
+        for repeat in range(given.repeat):
+            for case in cases:
+                figures[case.name].append(drain(kafka.bootstrap, case, Path(folder), repeat))
+                sys.stderr.write(f"{case.name:<20} {figures[case.name][-1]:>10,.0f} events/s\n")
+    medians = {name: sorted(values)[len(values) // 2] for name, values in figures.items()}
+    line = {name: round(value, 1) for name, value in medians.items()}
+    for name, (ours, theirs, aim) in RATIOS.items():
+        if ours in medians and theirs in medians:
+            line[name] = round(medians[ours] / medians[theirs], 2)
+            sys.stderr.write(f"{name:<20} {line[name]:>10.2f} (aim {aim:.0f})\n")
+    if given.json:
+        sys.stdout.write(json.dumps(line) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Things that tests make: models with random weights, and every kind of junk."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import torch
+from kafka import KafkaProducer
+
+from models import weights
+from models.catalogue import Catalogue
+from models.contracts import Topics
+from models.hrnn import HRNN, HRNNConfig
+from models.weights import Manifest, Pointer
+
+
+def made_model(n_items: int, *, seed: int = 0, version: str = "made", hidden: int = 43) -> tuple[Manifest, bytes]:
+    """Make a model that has learned nothing, for items `item-0` … and the event type `click`."""
+    config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden)
+    catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = HRNN(config)
+    blob = weights.pack(model, catalogue)
+    manifest = weights.describe(
+        blob, version=version, config=config, catalogue=catalogue, metrics={}, trained_at=1.0, data_watermark=1.0,
+        data_offsets={},
+    )  # fmt: skip
+    return manifest, blob
+
+
+def publish_model(bootstrap: str, topics: Topics, manifest: Manifest, blob: bytes, *, tear: int | None = None) -> None:
+    """Publish a model as the trainer does: chunks, manifest, pointer; `tear` leaves that chunk out."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=2**21)
+    for number, chunk in enumerate(weights.split(blob)):
+        if number != tear:
+            producer.send(topics.models, key=weights.chunk_key(manifest.version, number), value=chunk).get(30)
+    producer.send(topics.models, key=weights.manifest_key(manifest.version), value=msgspec.json.encode(manifest)).get(
+        30
+    )
+    pointer = msgspec.json.encode(Pointer(manifest.version, 1.0))
+    producer.send(topics.models, key=weights.POINTER_KEY, value=pointer).get(30)
+    producer.close()
+
+
+def junk_values() -> dict[str, bytes | None]:
+    """One value of each kind that an interaction can be wrong in, by the reason that it must be refused for."""
+    good = b'{"user_id":"u","item_id":"i","timestamp":1}'
+    return {
+        "not_json: random bytes": os.urandom(64),
+        "not_json: NaN": b'{"user_id":"u","item_id":"i","timestamp":NaN}',
+        "not_json: cut off": good[:-4],
+        "not_json: deep": b"[" * 50_000,
+        "wrong_type: a number for a user": b'{"user_id":5,"item_id":"i","timestamp":1}',
+        "wrong_type: a text for a time": b'{"user_id":"u","item_id":"i","timestamp":"now"}',
+        "wrong_type: no object": b"[1]",
+        "missing_field: no item": b'{"user_id":"u","timestamp":1}',
+        "bad_id: an empty user": b'{"user_id":"","item_id":"i","timestamp":1}',
+        "bad_timestamp: negative": b'{"user_id":"u","item_id":"i","timestamp":-1}',
+        "future: year 3000": b'{"user_id":"u","item_id":"i","timestamp":32503680000}',
+        "null_value: null": None,
+        "too_large: 2 MB": good[:-1] + b',"properties":"' + b"x" * 2_000_000 + b'"}',
+    }
