@@ -25,6 +25,9 @@ OWN_VARIABLES = {
 }
 
 
+READ_BY_COMMANDS = ("kafka_bootstrap", "topic_prefix", "partitions", "replication")
+
+
 class CommandSettings(KafkaSettings):
     """What the commands need to know beyond where Kafka is."""
 
@@ -67,17 +70,24 @@ def all_variables() -> list[Variable]:
     from trainer.settings import FittingSettings, TrainerSettings
 
     found = {name: Variable(name, "commands", default, reason) for name, (default, reason) in OWN_VARIABLES.items()}
-    readers: dict[str, type[BaseSettings]] = {"commands": CommandSettings, "worker": WorkerSettings}
-    for reader, kind in (*readers.items(), ("trainer", TrainerSettings), ("trainer", FittingSettings)):
+    kinds: list[tuple[str, type[BaseSettings]]] = [
+        ("commands", CommandSettings),
+        ("worker", WorkerSettings),
+        ("trainer", TrainerSettings),
+        ("trainer", FittingSettings),
+    ]
+    for reader, kind in kinds:
         for field_name, field in kind.model_fields.items():
-            if field.annotation is FittingSettings:
+            if field.annotation is FittingSettings or (reader == "commands" and field_name not in READ_BY_COMMANDS):
                 continue
             name = PREFIX + field_name.upper()
-            if name in found:  # its default may differ: what holds for the others is in the code that reads it
-                found[name] = found[name]._replace(reader=f"{found[name].reader}, {reader}")
-            else:
-                default = "" if field.default is None else str(field.default)
+            default = "" if field.default is None else str(field.default)
+            if name not in found:
                 found[name] = Variable(name, reader, default, field.description or "")
+                continue
+            other = found[name]
+            both = other.default if other.default == default else f"{other.default}; {reader}: {default}"
+            found[name] = other._replace(reader=f"{other.reader}, {reader}", default=both)
     return sorted(found.values())
 
 
