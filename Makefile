@@ -89,7 +89,7 @@ chaos: install ## Workers killed, stopped and paused under load, then every stat
 
 .PHONY: bench
 bench: install ## A backlog drained by one worker, beside plain Faust agents
-	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the tasks made here; Kafka's jars stay in ~/.cache/hrnn-stream
