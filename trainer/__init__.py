@@ -1,0 +1,1 @@
+"""The training shell: reads the sessions, fits, compares, publishes."""

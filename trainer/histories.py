@@ -1,0 +1,112 @@
+"""Users' histories as arrays, in the order that things happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.contracts import SessionRecord
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """All users' events one after the other, N in all: user u's are `bounds[u]:bounds[u + 1]`."""
+
+    user_ids: list[str]  # (U), sorted, so that the same data always gives the same arrays
+    bounds: Ints  # (U + 1)
+    item_ids: list[str]  # sorted
+    items: Ints  # (N), places in item_ids
+    times: Floats  # (N), never falling within a user
+    event_types: list[str]  # sorted
+    types: Ints  # (N), places in event_types, -1 for none
+    values: Floats  # (N), NaN for none
+    offsets: Mapping[int, int]  # partition of `sessions` -> offset that this was read up to
+
+    @property
+    def n_events(self) -> int:
+        """Count the events, N."""
+        return len(self.items)
+
+    @property
+    def n_users(self) -> int:
+        """Count the users, U."""
+        return len(self.user_ids)
+
+    @property
+    def users(self) -> Ints:
+        """Name each event's user: (N), places in user_ids."""
+        return np.repeat(np.arange(self.n_users), np.diff(self.bounds))
+
+
+def from_sessions(sessions: Iterable[tuple[bytes, SessionRecord]], offsets: Mapping[int, int]) -> Histories:
+    """Join sessions, given with their keys, into histories."""
+    ordered = sorted(
+        ((record.user_id, record.start, _part(key, record), record) for key, record in sessions), key=_order
+    )
+    users: list[str] = []
+    lengths: list[int] = []
+    events: list[tuple[str, float, str | None, float | None]] = []
+    for user_id, _, _, record in ordered:
+        if not users or users[-1] != user_id:
+            users.append(user_id)
+            lengths.append(0)
+        lengths[-1] += len(record.events)
+        events.extend(record.events)
+    return _histories(users, lengths, events, offsets)
+
+
+def _order(session: tuple[str, float, int, SessionRecord]) -> tuple[str, float, int]:
+    return session[:3]
+
+
+def _part(key: bytes, record: SessionRecord) -> int:
+    """Read which piece of a long session this is, from the end of its key (see contracts.session_key)."""
+    _, _, part = key[len(record.user_id.encode()) :].partition(b"#")
+    return int(part) if part.isdigit() else 0
+
+
+def _histories(
+    users: list[str],
+    lengths: list[int],
+    events: list[tuple[str, float, str | None, float | None]],
+    offsets: Mapping[int, int],
+) -> Histories:
+    columns = tuple(zip(*events, strict=True)) or ((), (), (), ())
+    item_ids, items = _places(columns[0])
+    event_types, types = _places(columns[2])
+    bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    return Histories(
+        user_ids=users,
+        bounds=bounds,
+        item_ids=item_ids,
+        items=items,
+        times=_never_falling(np.array(columns[1], np.float64), bounds),
+        event_types=event_types,
+        types=types,
+        values=np.array(columns[3], np.float64),  # None becomes NaN
+        offsets=dict(offsets),
+    )
+
+
+def _places(names: Iterable[str | None]) -> tuple[list[str], Ints]:
+    """Sort the distinct names and say where each stands; -1 for None."""
+    names = list(names)
+    distinct = sorted({name for name in names if name is not None})
+    place: dict[str | None, int] = {name: number for number, name in enumerate(distinct)}
+    place[None] = -1
+    return distinct, np.fromiter(map(place.__getitem__, names), np.int64, len(names))
+
+
+def _never_falling(times: Floats, bounds: Ints) -> Floats:
+    """Raise each time to the latest before it, as the stream does with events that come out of order."""
+    falls = np.flatnonzero(np.diff(times) < 0) + 1
+    for user in np.unique(np.searchsorted(bounds, falls, side="right") - 1):
+        own = slice(bounds[user], bounds[user + 1])
+        times[own] = np.maximum.accumulate(times[own])
+    return times

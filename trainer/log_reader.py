@@ -1,0 +1,80 @@
+"""Reading a topic from given offsets up to the end that it has when the reading starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+STALL_S = 60.0  # a broker that restarts is back within this; beyond, the caller shall hear of it
+log = logging.getLogger(__name__)
+
+
+class TopicMissing(RuntimeError):
+    """A topic that is not there (yet)."""
+
+
+class LogReader:
+    """A consumer without a group, for one topic; values and keys come as bytes."""
+
+    def __init__(self, topic: str, client_options: Mapping[str, Any]) -> None:
+        """Connect; raises kafka.errors.KafkaError when no broker answers."""
+        self.topic = topic
+        self._consumer = KafkaConsumer(
+            **client_options,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            max_poll_records=10_000,  # a poll costs about as much as 20 records
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._consumer.close()
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """Give each partition's first offset and the one after its last; raises TopicMissing."""
+        numbers = self._consumer.partitions_for_topic(self.topic)
+        if not numbers:
+            raise TopicMissing(f"topic {self.topic!r} is not there")
+        partitions = [TopicPartition(self.topic, number) for number in sorted(numbers)]
+        firsts = self._consumer.beginning_offsets(partitions)
+        ends = self._consumer.end_offsets(partitions)
+        return {p.partition: (firsts[p], ends[p]) for p in partitions}
+
+    def read(
+        self,
+        spans: Mapping[int, tuple[int, int]],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[list[Any], dict[int, int]]]:
+        """Yield records and the offsets to go on from, until each partition's span [from, to) is read.
+
+        Compaction leaves holes, so what is counted is where the consumer stands, not the records it got.
+        Raises TimeoutError when nothing comes for STALL_S.
+        """
+        ends = {TopicPartition(self.topic, n): to for n, (start, to) in spans.items() if start < to}
+        self._consumer.assign(list(ends))
+        for partition in ends:
+            self._consumer.seek(partition, spans[partition.partition][0])
+        moved_at = time.monotonic()
+        while ends and not stopping():
+            fetched = self._consumer.poll(timeout_ms=500)
+            positions = {p: self._consumer.position(p) for p in ends}
+            done = [p for p, position in positions.items() if position >= ends[p]]
+            if fetched or done:
+                moved_at = time.monotonic()
+                records = [
+                    record for p, some in fetched.items() if p in ends for record in some if record.offset < ends[p]
+                ]
+                yield records, {p.partition: min(positions[p], ends[p]) for p in ends}
+            elif time.monotonic() - moved_at > STALL_S:
+                raise TimeoutError(f"{self.topic}: nothing came for {STALL_S:.0f} s; {positions} of {ends}")
+            for partition in done:
+                del ends[partition]
+                self._consumer.pause(partition)
+        self._consumer.unsubscribe()

@@ -1,0 +1,104 @@
+"""What the trainer can be told, read from the environment (`HRNN_…`)."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.contracts import Topics
+
+
+class FittingSettings(BaseSettings):
+    """How a model is fitted. Names that Amazon Personalize's HRNN has too mean what they mean there."""
+
+    model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
+
+    hidden_dimension: int = Field(default=43, ge=1, description="Personalize's default for this recipe")
+    bptt: int = Field(default=32, ge=1, description="Personalize's default: steps that an error is carried back")
+    recency_mask: bool = Field(
+        default=True,
+        description="weigh recent events more, as Personalize does by default: what is popular moves",
+    )
+    recency_half_life: float = Field(
+        default=0.05,
+        gt=0,
+        description="as a share of the data's span, which fits days of news as well as years of films",
+    )
+    min_user_history_length_percentile: float = Field(
+        default=0.0, ge=0, le=1, description="leave users with shorter histories out of training; 0 keeps all"
+    )
+    max_user_history_length_percentile: float = Field(
+        default=0.99, ge=0, le=1, description="leave users with longer ones out: the longest histories are machines'"
+    )
+    valid_fraction: float = Field(
+        default=0.1, gt=0, le=0.5, description="the newest slice, which training stops and the gate decides by"
+    )
+    training_mode: Literal["update", "full"] = Field(
+        default="update", description="Personalize's names: begin with the serving model's weights, or with random ones"
+    )
+    epochs: int = Field(
+        default=3, ge=1, description="more overfit on MovieTweetings even at this rate; see early stopping"
+    )
+    learning_rate: float = Field(default=5e-3, gt=0, description="the peak of a one-cycle schedule, for AdamW")
+    lanes: int = Field(default=64, ge=1, description="histories walked side by side: fewer leave the cores idle")
+    dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="on inputs and before the output layer, in training only"
+    )
+    train_max_s: float = Field(
+        default=600.0, gt=0, description="ends the fit at the next chunk; the best epoch so far counts"
+    )
+    seed: int = Field(default=0, description="same data, same seed, same machine: same weights")
+    train_threads: int = Field(default=2, ge=1, description="score the catalogue; what else a fit does runs in one")
+
+    @model_validator(mode="after")
+    def _percentiles_in_order(self) -> FittingSettings:
+        if self.min_user_history_length_percentile >= self.max_user_history_length_percentile:
+            raise ValueError("min_user_history_length_percentile is not below the max: no user would be left")
+        return self
+
+
+class TrainerSettings(BaseSettings):
+    """Where the trainer reads and publishes, and when."""
+
+    model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
+
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="brokers to begin with, host:port[,host:port…]")
+    topic_prefix: str = Field(default="", description="lets several deployments share one Kafka")
+    train_interval_s: float = Field(
+        default=3600.0, ge=0, description="one hour: a fit takes a minute, popularity moves"
+    )
+    train_min_new_events: int = Field(default=1000, ge=1, description="fewer tell the gate nothing: 1 % of hits is 10")
+    train_poll_s: float = Field(default=10.0, gt=0, description="how often new events are fetched and counted")
+    trainer_dir: Path | None = Field(
+        default=None, description="keeps the copy of the sessions over restarts; none keeps it in memory"
+    )
+    keep_versions: int = Field(default=5, ge=1, description="versions to roll back to; each costs every worker's start")
+    gate_tolerance: float = Field(
+        default=0.02, ge=0, description="share of the serving model's MRR that a candidate may fall short by"
+    )
+    asking_gap_s: float = Field(
+        default=0.0, ge=0, description="the worker's own setting: how long after an event its list is looked at"
+    )
+    metrics_bind: str = Field(
+        default="127.0.0.1", description="metrics are for the operator: not every interface by default"
+    )
+    metrics_port: int = Field(default=9109, ge=0, le=65535, description="beside the worker's 9108; 0: any free port")
+    fitting: FittingSettings = Field(
+        default_factory=lambda: FittingSettings(), description="read from the same environment"
+    )
+
+    @property
+    def topics(self) -> Topics:
+        """Name this deployment's topics."""
+        return Topics(self.topic_prefix)
+
+    def client_options(self) -> dict[str, Any]:
+        """Give what every Kafka client of the trainer is made with."""
+        return {
+            "bootstrap_servers": self.kafka_bootstrap.split(","),
+            "client_id": f"hrnn-trainer-{socket.gethostname()}",
+        }
