@@ -1,0 +1,217 @@
+"""What a fit goes through: encoded histories, a model that begins, and passes over parts of the histories."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.hrnn import HRNN, HRNNConfig, StepInputs
+from trainer import warm_start
+from trainer.encoding import build_catalogue, encode
+from trainer.histories import Histories, Ints
+from trainer.lanes import Lanes
+from trainer.losses import CatalogueCrossEntropy
+from trainer.settings import FittingSettings
+from trainer.warm_start import Learned
+
+CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
+RISE = 0.15  # of all steps the rate rises, then falls by a cosine: one cycle (Smith 2018)
+SMOOTHING = 0.1  # occurrences that every item is granted: one seen long ago is unlikely, not impossible
+
+Mask = npt.NDArray[np.bool_]
+log = logging.getLogger(__name__)
+
+
+class NothingToLearn(ValueError):
+    """Not one user has two events to learn from."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some users' histories up to some time, and what is asked of each event in them."""
+
+    first: Ints  # (U) the users' first events
+    lengths: Ints  # (U) how many of their events are walked
+    weights: Tensor  # (N) of each event's target in the loss; 0: none
+
+
+class Course:
+    """A model on its way, whose vocabulary and counts are those of the events up to a time."""
+
+    def __init__(
+        self, histories: Histories, until: float, settings: FittingSettings, warm: tuple[Learned, float] | None
+    ) -> None:
+        """Begin with the weights of `warm`, learned up to its time, where its shape allows, else with random ones.
+
+        Raises NothingToLearn when there are no events.
+        """
+        known = histories.times <= until
+        if not known.any():
+            raise NothingToLearn("no event lies in the training period")
+        self._histories = histories
+        self._settings = settings
+        self._cross_entropy = CatalogueCrossEntropy(settings.train_threads)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.catalogue = build_catalogue(histories, np.flatnonzero(known))
+        config = HRNNConfig(
+            n_items=len(self.catalogue.item_ids),
+            n_event_types=len(self.catalogue.event_types),
+            hidden_dimension=settings.hidden_dimension,
+            dropout=settings.dropout,
+        )
+        encoded = encode(histories, self.catalogue, config.control_bounds_s)
+        rows = encoded.inputs.item_idx.numpy()
+        self._importance = _importance(histories, until, settings)
+        shares = _log_shares(rows, self._importance, config.n_items)
+        self.model = HRNN(config)
+        self.warm = warm is not None and warm_start.fits(warm[0], config)
+        if warm is not None and self.warm:
+            before = _log_shares(rows, _importance(histories, warm[1], settings), config.n_items)
+            warm_start.copy_weights(warm[0], self.model, self.catalogue, shares, before)
+        else:
+            if warm is not None:
+                log.warning("the model to begin with has another shape, so this one begins anew")
+            with torch.no_grad():
+                self.model.bias.copy_(shares)
+        self.model.to(self._device)
+        self._inputs = StepInputs(*(tensor.to(self._device) for tensor in encoded.inputs))
+        self._target = encoded.target.to(self._device)
+        self._asked_at = np.where(encoded.target.numpy() > 0, np.append(histories.times[1:], np.nan), np.nan)
+
+    def training_part(self, until: float) -> Part:
+        """Ask for all that happened up to a time, the recent more; raises NothingToLearn when that is nothing."""
+        lengths = self._lengths(self._histories.times <= until)
+        asked = self._asked_at <= until
+        low, high = np.quantile(
+            lengths[lengths > 0],
+            (
+                self._settings.min_user_history_length_percentile,
+                self._settings.max_user_history_length_percentile,
+            ),
+        )
+        users = (self._lengths(asked) > 0) & (lengths >= low) & (lengths <= max(high, 2))
+        if not users.any():
+            raise NothingToLearn("no user has two events in the training period")
+        return self._part(users, lengths, np.where(asked, np.append(self._importance[1:], 0), 0))
+
+    def newest_part(self, after: float, *, weighed: bool) -> Part:
+        """Ask for what happened after a time, with all that led there walked before."""
+        asked = self._asked_at > after
+        lengths = np.diff(self._histories.bounds)
+        weights = np.append(self._importance[1:], 0) if weighed else np.ones(len(asked))
+        return self._part(self._lengths(asked) > 0, lengths, np.where(asked, weights, 0))
+
+    def steps(self, part: Part) -> int:
+        """Count the steps of descent of an epoch, up to the few that depend on how users are shuffled."""
+        lanes = Lanes(part.first, part.lengths, self._settings.lanes)
+        return math.ceil(lanes.length / self._settings.bptt)
+
+    def epoch(self, part: Part, descent: Descent, rng: np.random.Generator, over: Callable[[], bool]) -> float:
+        """Learn from a part once, its users shuffled, or until it is `over` -> mean loss."""
+        self.model.train()
+        order = rng.permutation(len(part.first))
+        lanes = Lanes(part.first[order], part.lengths[order], self._settings.lanes)
+        # divided by what an average chunk weighs: lanes run out at the end, and few targets shall not shout
+        scale = float(part.weights.sum()) * self._settings.bptt / max(lanes.length, self._settings.bptt)
+        total = weight = 0.0
+        for loss, chunk_weight in self._losses(part, lanes):
+            descent.step(loss / scale)
+            total += float(loss.detach())
+            weight += chunk_weight
+            if over():
+                break
+        return total / weight if weight else math.nan
+
+    def loss(self, part: Part) -> float:
+        """Measure the mean loss on a part; NaN when nothing is asked in it."""
+        self.model.eval()
+        lanes = Lanes(part.first, part.lengths, self._settings.lanes)
+        with torch.inference_mode():
+            pairs = [(float(loss), weight) for loss, weight in self._losses(part, lanes)]
+        weight = sum(weight for _, weight in pairs)
+        return sum(loss for loss, _ in pairs) / weight if weight else math.nan
+
+    def _losses(self, part: Part, lanes: Lanes) -> Iterator[tuple[Tensor, float]]:
+        """Walk the lanes, the state carried from chunk to chunk but no gradient -> summed losses, summed weights."""
+        h = self.model.initial(lanes.width)
+        for chunk in lanes.chunks(self._settings.bptt, self._device):
+            inputs = StepInputs(*(tensor[chunk.index] for tensor in self._inputs))
+            hs = self.model(h, inputs, chunk.starts)  # (B, T, H)
+            h = hs[:, -1].detach()
+            asked = chunk.real & (part.weights[chunk.index] > 0)
+            if not asked.any():
+                continue
+            events = chunk.index[asked]
+            weights = part.weights[events]
+            loss = self._cross_entropy(
+                self.model.queries(hs[asked]),
+                self.model.output_matrix[1:],  # row 0, the unknown, is never asked for and never ranked
+                self.model.bias[1:],
+                self._target[events] - 1,
+                weights,
+            )
+            yield loss, float(weights.sum())
+
+    def _lengths(self, mask: Mask) -> Ints:
+        """Count each user's events in a mask: (N) -> (U)."""
+        before = np.concatenate((np.zeros(1, np.int64), np.cumsum(mask)))
+        return np.diff(before[self._histories.bounds])
+
+    def _part(self, users: Mask, lengths: Ints, weights: npt.NDArray[np.float64]) -> Part:
+        on_device = torch.from_numpy(weights.astype(np.float32)).to(self._device)
+        return Part(self._histories.bounds[:-1][users], lengths[users], on_device)
+
+
+class Descent:
+    """Adam, its rate in one cycle over `steps`, or constant when there are none."""
+
+    def __init__(self, model: HRNN, rate: float, steps: int = 0) -> None:
+        """Begin at the cycle's start."""
+        self._model = model
+        self._rate = rate
+        self._steps = steps
+        self._taken = 0
+        # no weight decay: items seen once would fade between their epochs, and dropout holds the rest back
+        self._optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
+
+    def step(self, loss: Tensor) -> None:
+        """Follow one gradient."""
+        self._optimizer.param_groups[0]["lr"] = self._rate * self._share()
+        self._taken += 1
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._model.parameters(), CLIP)
+        self._optimizer.step()
+
+    def _share(self) -> float:
+        if not self._steps:
+            return 1.0
+        done = min(self._taken / self._steps, 1.0)
+        if done < RISE:
+            return 0.04 + 0.96 * done / RISE
+        return max(0.5 + 0.5 * math.cos(math.pi * (done - RISE) / (1 - RISE)), 0.001)
+
+
+def _importance(histories: Histories, until: float, settings: FittingSettings) -> npt.NDArray[np.float64]:
+    """Weigh each event (N) up to a time: 1, or halved with every half-life before it; later ones weigh nothing."""
+    known = histories.times <= until
+    if not settings.recency_mask or not known.any():
+        return known.astype(np.float64)
+    newest = float(histories.times[known].max())
+    half_life = settings.recency_half_life * max(newest - float(histories.times.min()), 1.0)
+    return np.asarray(known * 0.5 ** (np.maximum(newest - histories.times, 0) / half_life))
+
+
+def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], n_items: int) -> Tensor:
+    """Say how often each row occurs: what a model that knows nothing else should answer (n_items + 1)."""
+    counts = np.bincount(rows, weights, minlength=n_items + 1).astype(np.float64)
+    counts[0] = 0  # what the vocabulary does not have, which is never ranked
+    counts += SMOOTHING
+    return torch.from_numpy(np.log(counts / counts.sum())).to(torch.float32)

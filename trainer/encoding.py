@@ -1,0 +1,63 @@
+"""Histories in a model's terms: rows, levels, standardized values, and the next item as the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.catalogue import VALUE_LIMIT, Catalogue
+from models.control import levels
+from models.hrnn import StepInputs
+from trainer.histories import Floats, Histories, Ints
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N events as tensors (N,); event k's target is the row of event k + 1 of the same user."""
+
+    inputs: StepInputs
+    target: Tensor  # int64; 0: the user's last event, or a next item that the catalogue does not have
+    has_next: Tensor  # bool: there is a next event, whatever it is
+
+
+def encode(histories: Histories, catalogue: Catalogue, bounds_s: tuple[float, ...]) -> Encoded:
+    """Look everything up at once; a level is that of the gap to the next event, 0 where there is none."""
+    rows = catalogue.rows(histories.item_ids)[histories.items]
+    type_rows = np.array([catalogue.type_row(name) for name in (*histories.event_types, None)], np.int64)
+    last = np.zeros(histories.n_events, bool)
+    last[histories.bounds[1:] - 1] = True
+    gaps = np.where(last, 0.0, np.diff(histories.times, append=0.0))
+    return Encoded(
+        StepInputs(
+            item_idx=torch.from_numpy(rows),
+            level=torch.from_numpy(levels(gaps, bounds_s)),
+            type_idx=torch.from_numpy(type_rows[histories.types]),  # -1, none, is the last
+            value=torch.from_numpy(_standardized(histories.values, catalogue)),
+        ),
+        target=torch.from_numpy(np.where(last, 0, np.append(rows[1:], 0))),
+        has_next=torch.from_numpy(~last),
+    )
+
+
+def build_catalogue(histories: Histories, known: Ints) -> Catalogue:
+    """Make the catalogue of the events at `known` (indices): items and types sorted, values' mean and deviation."""
+    items = np.unique(histories.items[known])
+    types = np.unique(histories.types[known])
+    values = histories.values[known]
+    values = values[np.isfinite(values)]
+    deviation = float(values.std()) if len(values) else 0.0
+    return Catalogue(
+        [histories.item_ids[item] for item in items],
+        [histories.event_types[kind] for kind in types if kind >= 0],
+        float(values.mean()) if len(values) else 0.0,
+        deviation if deviation > 0 else 1.0,  # all values alike: they say nothing, and nothing divides by 0
+    )
+
+
+def _standardized(values: Floats, catalogue: Catalogue) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Do as Catalogue.standardized does, for all at once."""
+    scaled = np.clip((values - catalogue.value_mean) / catalogue.value_std, -VALUE_LIMIT, VALUE_LIMIT)
+    return np.nan_to_num(scaled, nan=0.0).astype(np.float32)

@@ -1,0 +1,127 @@
+"""Fitting an HRNN: how long, from where, and when to stop. What a pass does is in course.py."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.catalogue import Catalogue
+from models.hrnn import HRNN
+from trainer.course import Course, Descent
+from trainer.histories import Histories
+from trainer.settings import FittingSettings
+from trainer.terminal import progress
+from trainer.warm_start import Learned
+
+PATIENCE = 2  # epochs without a better newest slice; after one, a rate still near its peak may recover
+FINISH_RATE = 0.5  # of the learning rate, for the pass over the newest slice: no cycle brings it down
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model and how it came about."""
+
+    model: HRNN  # in eval mode, on the processor
+    catalogue: Catalogue
+    loss: float  # the last epoch's, weighted as in training
+    valid_perplexity: float  # on the newest slice, at the real gaps; NaN if nothing in it could be asked
+    epochs: int  # up to the best one
+    seconds: float
+    warm: bool
+
+
+def newest_slice(histories: Histories, valid_fraction: float, not_before: float = -math.inf) -> float:
+    """Give the time after which the newest slice lies: the newest share of events, but none that the serving model
+    has learned from (they end at `not_before`). So neither model has seen what the gate asks them.
+    """
+    return max(float(np.quantile(histories.times, 1 - valid_fraction, method="lower")), not_before)
+
+
+def fit(
+    histories: Histories,
+    cutoff: float,
+    settings: FittingSettings,
+    warm: tuple[Learned, float] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Fitted:
+    """Fit on what happened up to `cutoff` and keep the epoch that foretells best what happened after it.
+
+    `warm` is a model to begin with and the time up to which it has learned.
+    Raises NothingToLearn. The same data, settings and machine give the same weights, unless time runs out.
+    """
+    begun = time.monotonic()
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        rng = np.random.default_rng(settings.seed)
+        course = Course(histories, cutoff, settings, warm)
+        training = course.training_part(cutoff)
+        newest = course.newest_part(cutoff, weighed=False)
+        descent = Descent(course.model, settings.learning_rate, settings.epochs * course.steps(training))
+        # a warm start that no epoch betters is kept as it is
+        best, best_epoch, loss = _copied(course.model), 0, math.nan
+        best_loss = course.loss(newest) if course.warm and len(newest.first) else math.inf
+        with progress("fitting", settings.epochs) as advance:
+            for epoch in range(1, settings.epochs + 1):
+                loss = course.epoch(training, descent, rng, lambda: stopping() or _over(begun, settings))
+                newest_loss = course.loss(newest)
+                said = f"loss {loss:.3f}, newest slice {newest_loss:.3f}, {time.monotonic() - begun:.1f} s"
+                log.info("epoch %d: %s", epoch, said)
+                advance(1, said)
+                if newest_loss < best_loss or not len(newest.first):  # nothing to compare by: the last is the best
+                    best, best_loss, best_epoch = _copied(course.model), newest_loss, epoch
+                if stopping() or _over(begun, settings) or epoch - best_epoch >= PATIENCE:
+                    break
+        course.model.load_state_dict(best)
+    return Fitted(
+        course.model.cpu().eval(),
+        course.catalogue,
+        loss,
+        math.exp(min(best_loss, 700.0)),
+        best_epoch,
+        time.monotonic() - begun,
+        course.warm,
+    )
+
+
+def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: FittingSettings) -> Fitted:
+    """Let a model that has passed the gate learn the newest slice too, with its new items: one gentle pass.
+
+    Without it no item of the newest tenth could be recommended before the next run. Gives the model back as it
+    was if the pass leaves it not finite.
+    """
+    begun = time.monotonic()
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        course = Course(histories, math.inf, settings, (fitted, cutoff))
+        newest = course.newest_part(cutoff, weighed=True)
+        descent = Descent(course.model, settings.learning_rate * FINISH_RATE)
+        course.epoch(newest, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in course.model.state_dict().values()):
+        log.error("the pass over the newest slice left weights that are not finite, so it is dropped")
+        return fitted
+    return Fitted(
+        course.model.cpu().eval(),
+        course.catalogue,
+        fitted.loss,
+        fitted.valid_perplexity,
+        fitted.epochs,
+        fitted.seconds + time.monotonic() - begun,
+        fitted.warm,
+    )
+
+
+def _over(begun: float, settings: FittingSettings) -> bool:
+    return time.monotonic() - begun > settings.train_max_s
+
+
+def _copied(model: HRNN) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
