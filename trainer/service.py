@@ -1,0 +1,198 @@
+"""The trainer's round: read, fit, compare, publish; and the loop that decides when."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from kafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+
+from models import weights
+from models.weights import BadWeights, ServingModel
+from trainer.course import NothingToLearn
+from trainer.histories import Histories, from_sessions
+from trainer.log_reader import LogReader, TopicMissing
+from trainer.publishing import ModelTopic, NoSuchVersion, Overtaken, Serving, version_name
+from trainer.session_copy import SessionCopy
+from trainer.settings import TrainerSettings
+from trainer.telemetry import Telemetry
+from trainer.training import Candidate, train
+
+MOST_DOUBLINGS = 6  # of the poll interval, 10 s: some ten minutes
+
+log = logging.getLogger(__name__)
+
+Result = Literal["published", "rejected", "skipped", "overtaken", "stopped"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended, and why, for a person; `version` is what it published."""
+
+    result: Result
+    reason: str
+    version: str = ""
+
+
+class TrainerService:
+    """One trainer. `run` returns soon after `stopping` is set, which a signal handler may do."""
+
+    def __init__(
+        self,
+        settings: TrainerSettings,
+        registry: CollectorRegistry | None = None,
+        stopping: threading.Event | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the local copy of the sessions; connects to nothing yet."""
+        self.stopping = stopping or threading.Event()
+        self.registry = registry or CollectorRegistry()
+        self._settings = settings
+        self._now = now
+        self._telemetry = Telemetry(self.registry)
+        path = settings.trainer_dir / "sessions.sqlite" if settings.trainer_dir else None
+        self._copy = SessionCopy(path)
+        self._sessions: LogReader | None = None
+        self._models: ModelTopic | None = None
+        self._serving: ServingModel | None = None
+        self._seen_events = 0  # of the last run, by which new ones are counted
+        self._last_run = -math.inf
+        self._not_ready = "the sessions have not been read yet"
+
+    def ready(self) -> str:
+        """Say why no model can be trained, "" if one can: Kafka, the topics and the copy."""
+        return self._not_ready
+
+    def close(self) -> None:
+        """Disconnect and close the copy."""
+        for opened in (self._sessions, self._models, self._copy):
+            if opened is not None:
+                opened.close()
+        self._sessions = self._models = None
+
+    def run(self) -> None:
+        """Train whenever there is reason to, until `stopping` is set; errors are logged, counted and outlived."""
+        failures = 0
+        while not self.stopping.is_set():
+            try:
+                self._read_sessions()
+                self._read_serving()
+                self._not_ready = ""
+                if self._due():
+                    self.run_once()
+                failures = 0
+            except Exception as error:
+                # whatever it is, lists go on under the model that serves, and a later round may succeed
+                known = isinstance(error, KafkaError | TopicMissing | TimeoutError)
+                log.error("a round failed: %s: %s", type(error).__name__, error, exc_info=not known)
+                self._telemetry.runs.labels("failed").inc()
+                self._not_ready = str(error) or type(error).__name__
+                failures = min(failures + 1, MOST_DOUBLINGS)
+            # twice as long after each failure: a fit that fails again and again should not take all cores
+            self.stopping.wait(self._settings.train_poll_s * 2**failures)
+
+    def run_once(self) -> Run:
+        """Train on all that the topic holds now, and publish if the gate allows.
+
+        Raises TopicMissing, KafkaError, TimeoutError.
+        """
+        begun = time.monotonic()
+        torch.set_num_threads(1)  # see losses.py: more wait for one another where cores are shared
+        self._read_sessions()
+        since = self._read_serving()
+        self._not_ready = ""
+        run = self._train(since)
+        self._telemetry.duration.observe(time.monotonic() - begun)
+        self._telemetry.runs.labels(run.result).inc()
+        if run.result in ("published", "rejected"):
+            self._telemetry.last_success.set(self._now())
+        log.info("run ended result=%s version=%s: %s", run.result, run.version, run.reason)
+        return run
+
+    def _due(self) -> bool:
+        if self._copy.events - self._seen_events < self._settings.train_min_new_events:
+            return False
+        return self._serving is None or self._now() - self._last_run >= self._settings.train_interval_s
+
+    def _read_sessions(self) -> None:
+        if self._sessions is None:
+            self._sessions = LogReader(self._settings.topics.sessions, self._settings.client_options())
+        records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
+        self._telemetry.records.inc(records)
+        self._telemetry.bad_records.set(self._copy.bad_records)
+        self._telemetry.events.set(self._copy.events)
+
+    def _read_serving(self) -> Serving:
+        """Follow the pointer -> where it is; a model that can't be read counts as none."""
+        models = self._model_topic()
+        pointer = models.serving()
+        if pointer.version and (self._serving is None or self._serving.version != pointer.version):
+            first = self._serving is None
+            try:
+                self._serving = models.read_model(pointer.version)
+            except (BadWeights, NoSuchVersion) as error:
+                log.error("the serving model can't be read version=%s: %s", pointer.version, error)
+                return pointer
+            manifest = self._serving.manifest
+            self._telemetry.serving(manifest)
+            if first:  # after a restart: go on where the trainer that made it stood
+                self._last_run = max(self._last_run, manifest.trained_at)
+                self._seen_events = max(self._seen_events, int(manifest.metrics.get("events", 0)))
+        return pointer
+
+    def _model_topic(self) -> ModelTopic:
+        if self._models is None:
+            self._models = ModelTopic(self._settings.topics.models, self._settings.client_options())
+        return self._models
+
+    def _train(self, since: Serving) -> Run:
+        if self.stopping.is_set():
+            return Run("stopped", "asked to stop")
+        events = self._copy.events
+        histories = from_sessions(self._copy.sessions(), self._copy.offsets)
+        try:
+            candidate = train(histories, self._serving, self._settings, self.stopping.is_set)
+        except NothingToLearn as error:
+            run = Run("skipped", str(error))
+        else:
+            if self.stopping.is_set():
+                return Run("stopped", "asked to stop before publishing")
+            self._telemetry.trained(candidate.fitted.loss, candidate.figures)
+            run = self._publish(candidate, histories, since)
+        self._seen_events, self._last_run = events, self._now()
+        return run
+
+    def _publish(self, candidate: Candidate, histories: Histories, since: Serving) -> Run:
+        if not candidate.verdict.passed:
+            self._telemetry.rejections.inc()
+            return Run("rejected", candidate.verdict.reason)
+        fitted = candidate.fitted
+        trained_at = self._now()
+        blob = weights.pack(fitted.model, fitted.catalogue)
+        manifest = weights.describe(
+            blob,
+            version=version_name(blob, trained_at),
+            config=fitted.model.config,
+            catalogue=fitted.catalogue,
+            metrics={**candidate.metrics(), "events": float(histories.n_events)},
+            trained_at=trained_at,
+            data_watermark=float(histories.times.max()),
+            data_offsets={str(partition): offset for partition, offset in histories.offsets.items()},
+        )
+        models = self._model_topic()
+        try:
+            models.publish(blob, manifest, since, self._now())
+        except Overtaken as error:
+            return Run("overtaken", str(error))
+        self._telemetry.published.inc()
+        self._read_serving()
+        for version in models.retain(self._settings.keep_versions):
+            log.info("removed version=%s", version)
+        return Run("published", candidate.verdict.reason, manifest.version)
