@@ -91,6 +91,15 @@ chaos: install ## Workers killed, stopped and paused under load, then every stat
 bench: install ## A backlog drained by one worker, beside plain Faust agents
 	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)
 
+.PHONY: lock
+lock: ## Pin every dependency anew, with hashes (uv in a throw-away environment)
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet --disable-pip-version-check uv; \
+	printf 'hatchling\neditables\n' > "$$folder/build.in"; \
+	"$$folder/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--output-file requirements.lock pyproject.toml "$$folder/build.in"
+
 .PHONY: clean
 clean: ## Remove what the tasks made here; Kafka's jars stay in ~/.cache/hrnn-stream
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info hrnn-data
