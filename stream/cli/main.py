@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stream.cli import (
+    demo_command,
     doctor_command,
     models_commands,
     produce_command,
@@ -59,6 +60,7 @@ def _before_any_command(
     configure_logging(log_level, log_format, default="info" if service else "error")
 
 
+app.command("demo")(demo_command.demo)
 app.command("worker")(service_commands.worker)
 app.command("trainer")(service_commands.trainer)
 app.add_typer(topics_commands.app, name="topics")
@@ -66,6 +68,7 @@ app.command("produce")(produce_command.produce)
 app.command("watch")(watch_command.watch)
 app.add_typer(models_commands.app, name="models")
 app.command("doctor")(doctor_command.doctor)
+app.command("audit")(demo_command.audit)
 app.command("settings")(settings_command.settings)
 
 

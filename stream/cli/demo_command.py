@@ -1,0 +1,79 @@
+"""`hrnn demo` and `hrnn audit`: see it work, and prove it on a log of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from stream.cli.options import Bootstrap, Json, Prefix, note, results
+
+
+def demo(
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Live events a second; as fast as answers come if not given.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Worker processes that share the partitions.")] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end, and say how to use it.")
+    ] = False,
+    events: Annotated[
+        int | None, typer.Option(min=2000, help="Use only the first so many of the 100,000 events.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run everything on this machine: a real Kafka, 100,000 real events, workers, a trainer, a hot swap, a check.
+
+    80 % of the events are history that the first model is fitted to; the rest comes live while the trainer retrains.
+    A quarter of the live events waits for the next model, so that it is swapped in under load. At the end every
+    state and list is compared with a replay. Exit status 0 only if nothing is lost or wrong and a swap happened.
+    With HRNN_KAFKA_BOOTSTRAP set that broker is used and none is started.
+    """
+    from stream.cli.demo import DemoOptions, run_demo
+
+    raise typer.Exit(run_demo(DemoOptions(rate, workers, keep, as_json, events=events)))
+
+
+def audit(
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+) -> None:
+    """Replay the whole log in one process, and compare every state, list and dead letter with it.
+
+    The workers must be at rest, and have had the settings that this command reads from the same environment. Lists
+    that compaction has removed since count as lost: audit within a day, or raise min.compaction.lag.ms.
+    """
+    import asyncio
+
+    from stream.cli.audit import audit as run_audit
+    from stream.cli.connection import require_broker
+    from stream.cli.environment import load, read_settings
+    from stream.settings import WorkerSettings
+
+    settings = read_settings(kafka_bootstrap=bootstrap, topic_prefix=prefix)
+    worker = load(WorkerSettings)
+    require_broker(settings.kafka_bootstrap)
+    report = asyncio.run(
+        run_audit(
+            settings.kafka_bootstrap,
+            settings.topics,
+            rules=worker.session_rules,
+            top_k=worker.top_k,
+            exclude_seen=worker.exclude_seen,
+            asking_gap_s=worker.asking_gap_s,
+            progress=note,
+        )
+    )
+    if as_json:
+        import json
+
+        results(json.dumps(asdict(report)))
+    else:
+        for name, value in asdict(report).items():
+            if name != "examples":
+                results(f"{name:<16} {value}")
+        for example in report.examples:
+            results(f"  {example}")
+    raise typer.Exit(0 if report.passed else 1)
