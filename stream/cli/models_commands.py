@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the published models, verify them, go back to an older one.", no_args_is_help=True)
 
+SHOWN_MEASURES = ("hit_rate", "mrr")  # of some ten; `hrnn models show` has all
+
 Version = Annotated[str | None, typer.Argument(help="A version; the one that serves if none is named.")]
 
 
@@ -99,7 +101,8 @@ def _described(listed: Listed) -> dict[str, Any]:
 
 def _row(listed: Listed) -> tuple[str, ...]:
     manifest = listed.manifest
-    measures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(manifest.metrics.items())[:4])
+    figures = sorted((name, value) for name, value in manifest.metrics.items() if name.startswith(SHOWN_MEASURES))
+    measures = ", ".join(f"{name} {value:.4g}" for name, value in figures)
     return (
         manifest.version,
         "serving" if listed.current else "",

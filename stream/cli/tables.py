@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -17,7 +17,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (header, *rows):
             typer.echo("\t".join(row))
         return
-    drawn = Table(*header, box=SIMPLE, header_style="bold")
+    drawn = Table(*(Column(name, overflow="fold") for name in header), box=SIMPLE, header_style="bold")
     for row in rows:
         drawn.add_row(*row)
     Console().print(drawn)
