@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import mode
 import torch
@@ -17,7 +17,6 @@ from faust.worker import Worker
 from prometheus_client import CollectorRegistry
 
 from models import state
-from models.contracts import Topics
 from models.recommender import Recommender
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
@@ -85,7 +84,7 @@ class StreamWorker:
         self._not_ready = "starting"
         self._tasks: list[asyncio.Future[None]] = []
         self.app = app = make_app(settings)
-        self._topics: Topics = settings.topics
+        self._tables = cast(BatchTableManager, app.tables)
 
         users = app.Table(
             "users",
@@ -109,7 +108,7 @@ class StreamWorker:
 
         batches = app.channel(maxsize=0)
         app.sources[settings.topics.interactions] = batches
-        app.tables.changelogs.append((changelog, settings.topics.interactions))
+        self._tables.changelogs.append((changelog, settings.topics.interactions))
 
         @app.agent(batches, name="users", supervisor_strategy=mode.CrashingSupervisor)
         async def recommend(stream: StreamT[Batch]) -> None:
@@ -118,22 +117,23 @@ class StreamWorker:
                 future.add_done_callback(self._crash_with)
                 self._tasks.append(future)
             await feed.caught_up()
+            consumer = app.batch_consumer
             async for batch in stream:
-                if not app.consumer.begin(batch):
+                if not consumer.begin(batch):
                     continue
                 try:
                     await stage.process(batch)
                 except PausedTooLong:
                     telemetry.given_back.inc()
                     log.warning("paused for longer than the session timeout, batch given back")
-                    await app.consumer.give_back(batch)
+                    await consumer.give_back(batch)
                 else:
-                    app.consumer.finished(batch)
+                    consumer.finished(batch)
 
-        @app.timer(FOREIGN_CHECK_S)
+        @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def look_for_foreign() -> None:
-            if not app.rebalancing and app.tables.recovery.completed.is_set():
-                await changelog.look_for_foreign(app.producer._ensure_producer())
+            if not app.rebalancing and self._tables.recovery.completed.is_set():
+                await changelog.look_for_foreign(app.kafka_producer())
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""
@@ -163,11 +163,11 @@ class StreamWorker:
         return self._not_ready
 
     def _why_not_ready(self) -> str:
-        recovery = self.app.tables.recovery
+        recovery = self._tables.recovery
         if not self._changelog.last_known:
             return "no partition is assigned"
         if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
-            return f"restoring, {self.app.tables.restore_remaining} records remain"
+            return f"restoring, {self._tables.restore_remaining} records remain"
         return "" if self._feed.is_caught_up else "the models topic has not been read yet"
 
     async def _observe_for_ever(self) -> None:
@@ -179,9 +179,9 @@ class StreamWorker:
         self._beat = time.monotonic()
         # kept here for the threads that ask: Faust's objects, some made when first asked for, are the loop's alone
         self._not_ready = self._why_not_ready()
-        telemetry, consumer = self._telemetry, self.app.consumer
-        telemetry.restore_remaining.set(self.app.tables.restore_remaining)
-        restoring = self.app.tables.recovery.in_recovery
+        telemetry, consumer = self._telemetry, self.app.batch_consumer
+        telemetry.restore_remaining.set(self._tables.restore_remaining)
+        restoring = self._tables.recovery.in_recovery
         telemetry.set_recovery_state("restoring" if restoring else "waiting" if self._not_ready else "running")
         telemetry.lag_records.clear()  # a partition that has moved on is another worker's to report
         telemetry.lag_seconds.clear()

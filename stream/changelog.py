@@ -19,14 +19,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import aiokafka
 import rocksdict
 from aiokafka import TopicPartition
 from faust.types import TP
 
-from stream.log_reader import log_reader, read_stretch
+from stream.log_reader import Record, log_reader, read_stretch
 
 log = logging.getLogger(__name__)
 
@@ -119,14 +119,13 @@ class Changelog:
         self.last_known[partition] = offset
         self.table.data.set_persisted_offset(TP(self.topic, partition), offset)
 
-    def merge(
-        self, partition: int, records: Iterable[tuple[bytes, bytes | None]], overwritten: dict[bytes, bytes]
-    ) -> None:
+    def merge(self, partition: int, records: Iterable[Record], overwritten: dict[bytes, bytes]) -> None:
         """Take records of the changelog into a store where they are newer; note in `overwritten` what others hide."""
         db = self.table.data._db_for_partition(partition)
         batch = rocksdict.WriteBatch(raw_mode=True)
         newest: dict[bytes, bytes | None] = {}
-        for key, value in records:
+        for record in records:
+            key, value = cast(bytes, record.key), record.value
             held = newest[key] if key in newest else db.get(key)
             if value is not None and held is not None and self._applied_offset(held) > self._applied_offset(value):
                 overwritten[key] = held
@@ -146,7 +145,7 @@ class Changelog:
         aio_tp = TopicPartition(self.topic, partition)
         async with log_reader(self._client_options) as reader:
             async for _, records in read_stretch(reader, {aio_tp: (first, end)}):
-                self.merge(partition, [(r.key, r.value) for r in records], overwritten)
+                self.merge(partition, records, overwritten)
                 seen += len(records)
         log.warning(
             "another worker wrote to our changelog topic=%s partition=%d from=%d records=%d put_back=%d",

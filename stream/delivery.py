@@ -17,16 +17,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import aiokafka
 import faust
-import mode
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ChannelT
 
-from stream.log_reader import log_reader
+from stream.log_reader import Record, log_reader
 
 IN_FLIGHT = 2  # one batch in process, one waiting: more would only grow what a rebalance throws away
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     starts: dict[
         TP, int
     ]  # the offset that each partition was read from: below its first record where the log has a hole
-    records: dict[TP, Sequence[ConsumerRecord]]
+    records: dict[TP, Sequence[Record]]
 
 
 class BatchConsumer(driver.Consumer):
@@ -64,12 +64,12 @@ class BatchConsumer(driver.Consumer):
 
     # -- fetching ---------------------------------------------------------------------------------------------------
 
-    async def _drain_messages(self, fetcher: mode.ServiceT) -> None:
+    async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 if not self.flow_active:
                     self.parked.set()
-                    await self.wait(self.can_resume_flow)
+                    await self.wait(cast(Any, self.can_resume_flow))
                     continue
                 self.parked.clear()
                 if self._queued + self._processing >= IN_FLIGHT:
@@ -88,7 +88,7 @@ class BatchConsumer(driver.Consumer):
         finally:
             self.parked.set()
 
-    async def _hand_over(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
+    async def _hand_over(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
         generation = self.app.consumer_generation_id
         batches: dict[str, Batch] = {}
         for aio_tp, records in fetched.items():
@@ -102,10 +102,10 @@ class BatchConsumer(driver.Consumer):
         for topic, batch in batches.items():
             self._queued += 1
             # not put(): that waits while the flow is suspended, and the restore that resumes it waits for this loop
-            for subscriber in self.app.sources[topic]._subscribers:
+            for subscriber in cast(Any, self.app.sources[topic])._subscribers:
                 subscriber.queue.put_nowait(batch)
 
-    async def _follows(self, tp: TP, records: Sequence[ConsumerRecord]) -> bool:
+    async def _follows(self, tp: TP, records: Sequence[Record]) -> bool:
         """Tell whether a fetch begins where the one before it ended; if not, seek there."""
         first, expected = records[0].offset, self.expected.get(tp)
         if expected is None:
@@ -265,6 +265,15 @@ class BatchApp(faust.App):
     sources: dict[str, ChannelT[Batch]]
     client_options: dict[str, Any]
     drain_timeout_s: float = 10.0
+
+    @property
+    def batch_consumer(self) -> BatchConsumer:
+        """Give the consumer as what it is."""
+        return cast(BatchConsumer, self.consumer)
+
+    def kafka_producer(self) -> aiokafka.AIOKafkaProducer:
+        """Give the client under Faust's producer: whole record batches pass Faust by."""
+        return cast(aiokafka.AIOKafkaProducer, cast(Any, self.producer)._ensure_producer())
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)

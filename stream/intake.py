@@ -5,25 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from aiokafka import ConsumerRecord
 from aiokafka.partitioner import DefaultPartitioner
 
 from models.contracts import BadRecord, Event, Source, decode_event
-from models.recommender import SourcedEvent
+from models.walk import SourcedEvent
 from stream.delivery import Batch
+from stream.log_reader import Record
 
 ORIGIN_HEADER = "hrnn-origin"
-_ORIGIN = re.compile(rb"(\d{1,9})/(\d{1,18})")
+_ORIGIN = re.compile(rb"(\d{1,9})/(\d{1,18})/(\d{1,15})")
 _partitioner = DefaultPartitioner()
+
+
+class Origin(NamedTuple):
+    """Where an event came in first, and when the broker took it there (Unix seconds)."""
+
+    source: Source
+    time: float
 
 
 @dataclass
 class Intake:
     """What the records of one batch are, before any state is known."""
 
-    events: list[tuple[ConsumerRecord, Event]] = field(default_factory=list)
-    rejects: list[tuple[ConsumerRecord, BadRecord]] = field(default_factory=list)
+    events: list[tuple[Record, Event]] = field(default_factory=list)
+    rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
 
     def users(self) -> dict[int, list[bytes]]:
         """List each partition's users, each once, as keys of its store."""
@@ -69,20 +77,21 @@ def strays(intake: Intake, held: Mapping[tuple[int, str], bytes], partitions: in
     return found
 
 
-def origin_header_of(record: ConsumerRecord) -> tuple[str, bytes]:
-    """Make the header that tells a forwarded record's first place in the log."""
-    return ORIGIN_HEADER, f"{record.partition}/{record.offset}".encode()
+def origin_header_of(record: Record) -> tuple[str, bytes]:
+    """Make the header that tells a forwarded record's first place in the log, and the time that it came there."""
+    return ORIGIN_HEADER, f"{record.partition}/{record.offset}/{record.timestamp}".encode()
 
 
-def origin_of(record: ConsumerRecord) -> Source | None:
+def origin_of(record: Record) -> Origin | None:
     """Read where a record came in first, if another partition sent it on."""
     for name, value in record.headers:
-        if name == ORIGIN_HEADER and (found := _ORIGIN.fullmatch(value)):
-            return Source(record.topic, int(found[1]), int(found[2]))
+        if name == ORIGIN_HEADER and (found := _ORIGIN.fullmatch(value)) and int(found[1]) != record.partition:
+            return Origin(Source(record.topic, int(found[1]), int(found[2])), int(found[3]) / 1000)
     return None
 
 
-def sourced(record: ConsumerRecord, event: Event) -> SourcedEvent:
+def sourced(record: Record, event: Event) -> SourcedEvent:
     """Give an event its place in the log, and its first place if it was forwarded."""
-    origin = origin_of(record) or Source(record.topic, record.partition, record.offset)
-    return SourcedEvent(event, record.partition, record.offset, record.timestamp / 1000, origin)
+    origin = origin_of(record) or Origin(Source(record.topic, record.partition, record.offset), record.timestamp / 1000)
+    # the time of the first place: sent on twice, an event must not be from the future once and then no more
+    return SourcedEvent(event, record.partition, record.offset, origin.time, origin.source)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiokafka
 from aiokafka import ConsumerRecord, TopicPartition
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+"""A record as it came: key and value are bytes, or None."""
 
 FETCH_BYTES = 8 * 2**20  # a partition's share of a fetch: large, since a restore is nothing but fetching
 
@@ -30,7 +33,7 @@ async def log_reader(client_options: Mapping[str, Any]) -> AsyncIterator[aiokafk
 
 async def read_stretch(
     consumer: aiokafka.AIOKafkaConsumer, stretches: Mapping[TopicPartition, tuple[int, int]]
-) -> AsyncIterator[tuple[TopicPartition, Sequence[ConsumerRecord]]]:
+) -> AsyncIterator[tuple[TopicPartition, Sequence[Record]]]:
     """Yield the records of each partition from its first offset up to, not including, its last one."""
     todo = {tp for tp, (first, last) in stretches.items() if first < last}
     if not todo:

@@ -22,7 +22,7 @@ import logging
 import shutil
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
@@ -32,7 +32,7 @@ from faust.types import TP
 from mode import Service
 
 from stream.changelog import Changelog, append
-from stream.delivery import BatchApp, BatchConsumer
+from stream.delivery import BatchApp
 from stream.log_reader import log_reader, read_stretch
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class BatchRecovery(Recovery):
     @Service.task
     async def _restart_recovery(self) -> None:
         while not self.should_stop:
-            if await self.wait_for_stopped(self.signal_recovery_start):
+            if await self.wait_for_stopped(cast(Any, self.signal_recovery_start)):
                 break
             self.signal_recovery_start.clear()
             try:
@@ -63,7 +63,7 @@ class BatchRecovery(Recovery):
 
     async def _restore_and_resume(self, generation: int) -> None:
         app, started = self.app, time.monotonic()
-        consumer: BatchConsumer = app.consumer
+        consumer = app.batch_consumer
         consumer.stop_flow()
         app.flow_control.suspend()
         await self._unless_interrupted(consumer.parked.wait())
@@ -94,7 +94,7 @@ class BatchRecovery(Recovery):
     async def _unless_interrupted(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await a step, unless a further rebalance or the end of the service comes first."""
         task = asyncio.ensure_future(coroutine)
-        result = await self.wait_first(task, self.signal_recovery_start)
+        result = await self.wait_first(task, cast(Any, self.signal_recovery_start))
         if task.done() and not task.cancelled():
             return task.result()
         task.cancel()
@@ -119,11 +119,11 @@ class BatchRecovery(Recovery):
             self.tables.restore_remaining = sum(end - first for first, end in stretches.values())
             overwritten: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
             async for tp, records in read_stretch(reader, stretches):
-                changelog.merge(tp.partition, [(r.key, r.value) for r in records], overwritten[tp.partition])
+                changelog.merge(tp.partition, records, overwritten[tp.partition])
                 changelog.advance(tp.partition, records[-1].offset)
                 restored += len(records)
                 self.tables.restore_remaining -= len(records)
-        producer = self.app.producer._ensure_producer()
+        producer = self.app.kafka_producer()
         for tp in tps:
             changelog.last_known[tp.partition] = ends[tp] - 1
             # lest compaction keeps the stale record that hides it
@@ -174,7 +174,7 @@ class BatchTableManager(TableManager):
         """Give the recovery service, made once."""
         if self._recovery is None:
             self._recovery = BatchRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery
+        return cast(BatchRecovery, self._recovery)
 
     async def _update_channels(self) -> None:
         if not self._source_topics:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterable
 
 import aiokafka
-from aiokafka import ConsumerRecord
 
 from models.contracts import BadRecord
+from stream.log_reader import Record
 
 
-def headers_of(record: ConsumerRecord, error: BadRecord) -> list[tuple[str, bytes]]:
+def headers_of(record: Record, error: BadRecord) -> list[tuple[str, bytes]]:
     """Keep a record's own headers and say why and where it was refused."""
     ours = {
         "reason": error.reason,
@@ -25,7 +25,7 @@ def headers_of(record: ConsumerRecord, error: BadRecord) -> list[tuple[str, byte
 
 
 async def send_dead_letters(
-    producer: aiokafka.AIOKafkaProducer, topic: str, rejects: Iterable[tuple[ConsumerRecord, BadRecord]]
+    producer: aiokafka.AIOKafkaProducer, topic: str, rejects: Iterable[tuple[Record, BadRecord]]
 ) -> list[asyncio.Future[object]]:
     """Queue refused records for the dead-letter topic; the futures are to be awaited before the commit."""
     return [

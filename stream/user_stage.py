@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import aiokafka
-from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaTimeoutError
-from models.popularity import Popularity
-from models.recommender import Decision, Recommender
 
 from models import contracts, state
 from models.contracts import POPULARITY, BadRecord
+from models.popularity import Popularity
+from models.recommender import Decision, Recommender
 from stream.changelog import Append, Changelog, append
 from stream.delivery import Batch, BatchApp
 from stream.intake import Intake, origin_header_of, sourced, strays, take_in
+from stream.log_reader import Record
 from stream.model_feed import ModelFeed
 from stream.rejects import send_dead_letters
 from stream.telemetry import ONLINE_K, Telemetry
@@ -56,12 +56,12 @@ class UserStage:
 
     async def process(self, batch: Batch) -> None:
         """Decide a batch, store it, send it, await the acks; raises PausedTooLong if nothing must be sent."""
-        producer: aiokafka.AIOKafkaProducer = self._app.producer._ensure_producer()
+        producer = self._app.kafka_producer()
         async with self._changelog.lock:
             with self._timed("decide"):
                 loop = asyncio.get_running_loop()
                 intake, decision, forwards = await loop.run_in_executor(self._thread, self._decide, batch)
-            if not self._app.consumer.may_send(batch):
+            if not self._app.batch_consumer.may_send(batch):
                 raise PausedTooLong
             try:
                 with self._timed("send"):
@@ -72,7 +72,7 @@ class UserStage:
                     await self._changelog.confirm(producer, appends)
             except KafkaTimeoutError:
                 self._telemetry.producer_errors.inc()
-                if self._app.consumer.may_send(batch):
+                if self._app.batch_consumer.may_send(batch):
                     raise
                 raise PausedTooLong from None  # what waited in the producer through a pause has expired there
         self._count(intake, decision, forwards)
@@ -147,7 +147,7 @@ class UserStage:
         return appends, others
 
     async def _forward(
-        self, producer: aiokafka.AIOKafkaProducer, record: ConsumerRecord, event: contracts.Event, home: int
+        self, producer: aiokafka.AIOKafkaProducer, record: Record, event: contracts.Event, home: int
     ) -> asyncio.Future[Any]:
         sent: asyncio.Future[Any] = await producer.send(
             record.topic,

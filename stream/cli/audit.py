@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from models import state, weights
 from models.contracts import POPULARITY, BadRecord, Recommendation, Topics, decode_event, decode_recommendation, rec_id
@@ -18,7 +18,7 @@ from models.state import HISTORY_EVENTS, UserState
 from models.weights import Manifest, ServingModel
 from stream.cli.audit_lists import Answer, wrong_answers
 from stream.intake import home_of, origin_of, sourced
-from stream.log_reader import log_reader, read_stretch
+from stream.log_reader import Record, log_reader, read_stretch
 
 H_TOLERANCE = 1e-5  # what batching alone may change of a float32 hidden state between -1 and 1
 EXAMPLES = 20
@@ -98,9 +98,9 @@ async def audit(
     return report
 
 
-async def _read(options: Mapping[str, object], topic: str) -> dict[int, list[ConsumerRecord]]:
+async def _read(options: Mapping[str, object], topic: str) -> dict[int, list[Record]]:
     """Read all partitions of a topic as they are now."""
-    found: dict[int, list[ConsumerRecord]] = {}
+    found: dict[int, list[Record]] = {}
     async with log_reader({**options}) as reader:
         # a group-less client knows the metadata only of topics that it has asked for
         await reader._client.add_topic(topic)
@@ -113,24 +113,24 @@ async def _read(options: Mapping[str, object], topic: str) -> dict[int, list[Con
     return found
 
 
-def _landings(log: Mapping[int, list[ConsumerRecord]]) -> dict[tuple[int, int], int]:
+def _landings(log: Mapping[int, list[Record]]) -> dict[tuple[int, int], int]:
     """Map events that were sent on, by where they came in first, to their offset in their user's own partition."""
     landed: dict[tuple[int, int], int] = {}
     for records in log.values():
         for record in records:
             if origin := origin_of(record):
-                landed.setdefault((origin.partition, origin.offset), record.offset)
+                landed.setdefault((origin.source.partition, origin.source.offset), record.offset)
     return landed
 
 
 def _answers(
-    topic: Mapping[int, list[ConsumerRecord]], landed: Mapping[tuple[int, int], int], report: AuditReport
+    topic: Mapping[int, list[Record]], landed: Mapping[tuple[int, int], int], report: AuditReport
 ) -> dict[str, list[Answer]]:
     """Sort lists by the event that caused them."""
     answers: dict[str, list[Answer]] = {}
     for records in topic.values():
         for record in records:
-            given: Recommendation = decode_recommendation(record.value)
+            given: Recommendation = decode_recommendation(record.value or b"")
             source = given.source.partition, given.source.offset
             if given.rec_id != rec_id(given.source.topic, *source):
                 report.lost += 1
@@ -145,7 +145,7 @@ def _answers(
     return answers
 
 
-def _dead_letters(topic: Mapping[int, list[ConsumerRecord]], source: str) -> dict[tuple[int, int], str]:
+def _dead_letters(topic: Mapping[int, list[Record]], source: str) -> dict[tuple[int, int], str]:
     dead: dict[tuple[int, int], str] = {}
     for records in topic.values():
         for record in records:
@@ -157,7 +157,7 @@ def _dead_letters(topic: Mapping[int, list[ConsumerRecord]], source: str) -> dic
 
 def _replay(
     partition: int,
-    records: list[ConsumerRecord],
+    records: list[Record],
     partitions: int,
     rules: SessionRules,
     answers: Mapping[str, list[Answer]],
@@ -192,7 +192,7 @@ def _replay(
     return result
 
 
-def _expect_dead(record: ConsumerRecord, reason: str, dead: Mapping[tuple[int, int], str], report: AuditReport) -> None:
+def _expect_dead(record: Record, reason: str, dead: Mapping[tuple[int, int], str], report: AuditReport) -> None:
     found = dead.get((record.partition, record.offset))
     if found != reason:
         report.lost += 1
@@ -200,7 +200,7 @@ def _expect_dead(record: ConsumerRecord, reason: str, dead: Mapping[tuple[int, i
 
 
 def _check_landings(
-    log: Mapping[int, list[ConsumerRecord]], landed: Mapping[tuple[int, int], int], report: AuditReport
+    log: Mapping[int, list[Record]], landed: Mapping[tuple[int, int], int], report: AuditReport
 ) -> None:
     """See that each event of a user at home elsewhere arrived there."""
     for partition, records in log.items():
@@ -216,14 +216,14 @@ def _check_landings(
                     report.note(f"event {partition}/{record.offset} of user {user_id} never arrived at its home")
 
 
-def _newest(topic: Mapping[int, list[ConsumerRecord]]) -> dict[tuple[int, str], UserState]:
+def _newest(topic: Mapping[int, list[Record]]) -> dict[tuple[int, str], UserState]:
     """Merge a changelog as a restore does: by applied offset, whatever the order."""
     newest: dict[tuple[int, bytes], bytes] = {}
     for records in topic.values():
         for record in records:
-            key = record.partition, record.key
-            if key not in newest or state.applied_offset(newest[key]) <= state.applied_offset(record.value):
-                newest[key] = record.value
+            key, value = (record.partition, record.key or b""), record.value or b""
+            if key not in newest or state.applied_offset(newest[key]) <= state.applied_offset(value):
+                newest[key] = value
     return {(partition, key.decode()): state.decode(value) for (partition, key), value in newest.items()}
 
 
@@ -271,7 +271,7 @@ def _difference(
     return "" if off <= H_TOLERANCE else f"h: off by {off:.2g} after {found.h_events} events"
 
 
-def _models(topic: Mapping[int, list[ConsumerRecord]]) -> dict[str, ServingModel]:
+def _models(topic: Mapping[int, list[Record]]) -> dict[str, ServingModel]:
     """Verify and load every version that is wholly on the topic."""
     manifests: dict[str, Manifest] = {}
     chunks: dict[str, dict[int, bytes]] = {}

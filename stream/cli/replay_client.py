@@ -149,7 +149,7 @@ class ReplayClient:
                 now = time.perf_counter()
                 for records in fetched.values():
                     for record in records:
-                        self._take(record.value, now)
+                        self._take(record.value or b"", now)
                 if fetched:
                     self._progress.set()
         except ConsumerStoppedError:
