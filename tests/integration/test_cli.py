@@ -146,7 +146,7 @@ def test_standard_input_is_sent_up_to_the_wrong_line(hrnn: Hrnn, kafka: str, top
 
 
 def test_without_topics_the_remedy_is_named(hrnn: Hrnn) -> None:
-    for arguments in (("produce", "-"), ("watch",), ("models", "list"), ("worker",)):
+    for arguments in (("produce", "-"), ("watch",), ("models", "list"), ("worker",), ("trainer", "--once")):
         answer = hrnn(*arguments, stdin='{"user_id":"u","item_id":"i","timestamp":1}\n', HRNN_METRICS_PORT="0")
         assert answer.returncode == 1, arguments
         assert "hrnn topics create" in answer.stderr
