@@ -25,7 +25,7 @@ from stream.recovery import BatchTableManager
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
-from stream.user_stage import PausedTooLong, UserStage
+from stream.user_stage import PausedTooLong, Sending, UserStage
 
 log = logging.getLogger(__name__)
 
@@ -118,22 +118,25 @@ class StreamWorker:
                 self._tasks.append(future)
             await feed.caught_up()
             consumer = app.batch_consumer
+            confirming: asyncio.Future[None] | None = None
             async for batch in stream:
                 if not consumer.begin(batch):
                     continue
                 try:
-                    await stage.process(batch)
+                    sending = await stage.decide_and_send(batch)
                 except PausedTooLong:
-                    telemetry.given_back.inc()
-                    log.warning("paused for longer than the session timeout, batch given back")
-                    await consumer.give_back(batch)
-                else:
-                    consumer.finished(batch)
+                    await self._give_back(batch)
+                    continue
+                if confirming is not None:
+                    await confirming
+                # in the background: the next batch is decided while the broker acks this one
+                confirming = asyncio.ensure_future(self._confirm(stage, sending))
+                confirming.add_done_callback(self._crash_with)
 
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
-                await changelog.look_for_foreign(app.kafka_producer())
+                await changelog.look_for_foreign(app.kafka_producer(), lambda: app.batch_consumer.busy)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""
@@ -169,6 +172,19 @@ class StreamWorker:
         if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
             return f"restoring, {self._tables.restore_remaining} records remain"
         return "" if self._feed.is_caught_up else "the models topic has not been read yet"
+
+    async def _confirm(self, stage: UserStage, sending: Sending) -> None:
+        try:
+            await stage.confirm(sending)
+        except PausedTooLong:
+            await self._give_back(sending.batch)
+        else:
+            self.app.batch_consumer.finished(sending.batch)
+
+    async def _give_back(self, batch: Batch) -> None:
+        self._telemetry.given_back.inc()
+        log.warning("paused for longer than the session timeout, batch given back")
+        await self.app.batch_consumer.give_back(batch)
 
     async def _observe_for_ever(self) -> None:
         while True:

@@ -85,7 +85,8 @@ class Changelog:
         self._applied_offset = applied_offset
         self._client_options = client_options
         self._on_foreign = on_foreign
-        self.lock = asyncio.Lock()  # held from a write to its confirmation: a value put back must be the newest
+        # held from reading a value to queueing what became of it: what is queued last must be the newest
+        self.lock = asyncio.Lock()
         self.last_known: dict[int, int] = {}  # per partition: up to here every record is ours, or read and merged
 
     def read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
@@ -110,9 +111,13 @@ class Changelog:
             sent = waiting.popleft()
             base: int = (await sent.acked).offset
             expected = self.last_known.get(sent.partition, -1) + 1
-            overwritten = await self._merge_foreign(sent.partition, expected, base) if base != expected else {}
-            self.advance(sent.partition, base + sent.records - 1)
-            waiting.extend(await append(producer, self.topic, sent.partition, overwritten.items()))
+            if base == expected:
+                self.advance(sent.partition, base + sent.records - 1)
+                continue
+            async with self.lock:
+                overwritten = await self._merge_foreign(sent.partition, expected, base)
+                self.advance(sent.partition, base + sent.records - 1)
+                waiting.extend(await append(producer, self.topic, sent.partition, overwritten.items()))
 
     def advance(self, partition: int, offset: int) -> None:
         """Remember that a store holds all of its changelog up to an offset."""
@@ -154,11 +159,15 @@ class Changelog:
         self._on_foreign(seen)
         return overwritten
 
-    async def look_for_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
-        """Find records of another worker on partitions that we have not appended to since it wrote."""
+    async def look_for_foreign(self, producer: aiokafka.AIOKafkaProducer, busy: Callable[[], bool]) -> None:
+        """Find records of another worker on partitions that we have not appended to since it wrote.
+
+        `busy` tells whether appends of ours are on their way: they would be taken for another's.
+        """
+        sent: list[Append] = []
         async with self.lock:
             tps = [TopicPartition(self.topic, p) for p in self.last_known]
-            if not tps:
+            if not tps or busy():
                 return
             async with log_reader(self._client_options) as reader:
                 ends = await reader.end_offsets(tps)
@@ -167,5 +176,6 @@ class Changelog:
                 if first < end:
                     overwritten = await self._merge_foreign(tp.partition, first, end)
                     self.advance(tp.partition, end - 1)
-                    sent = await append(producer, self.topic, tp.partition, overwritten.items())
-                    await self.confirm(producer, sent)
+                    sent += await append(producer, self.topic, tp.partition, overwritten.items())
+            for put_back in sent:  # before the next write: its append must not be awaited in another's place
+                self.advance(put_back.partition, (await put_back.acked).offset + put_back.records - 1)

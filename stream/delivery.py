@@ -28,7 +28,7 @@ from faust.types import TP, ChannelT
 
 from stream.log_reader import Record, log_reader
 
-IN_FLIGHT = 2  # one batch in process, one waiting: more would only grow what a rebalance throws away
+IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
 
 
@@ -51,6 +51,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.expected: dict[TP, int] = {}
+        self.next_to_begin: dict[TP, int] = {}
         self.next_to_finish: dict[TP, int] = {}
         self.committed: dict[TP, int] = {}
         self._suspects: dict[TP, int] = {}
@@ -145,22 +146,27 @@ class BatchConsumer(driver.Consumer):
             self._draining
             or self.app.rebalancing
             or batch.generation != self.app.consumer_generation_id
-            or any(self.next_to_finish.get(tp) != start for tp, start in batch.starts.items())
+            or any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items())
         )
         if live:
             self._processing += 1
+            self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
         self._changed.set()
         return live
 
     def may_send(self, batch: Batch) -> bool:
         """Tell whether the group may still think us alive: after a long pause somebody else writes these partitions."""
+        given_back = any(self.next_to_begin.get(tp, -1) <= start for tp, start in batch.starts.items())
         age_s = time.monotonic() - batch.fetched_at
-        return batch.generation == self.app.consumer_generation_id and age_s < self.app.conf.broker_session_timeout
+        alive = age_s < self.app.conf.broker_session_timeout
+        return alive and not given_back and batch.generation == self.app.consumer_generation_id
 
     def finished(self, batch: Batch) -> None:
-        """Say that a batch is stored and acked: its offsets may be committed."""
+        """Say that a batch is stored and acked: its offsets may be committed, unless one before it was given back."""
+        if batch.generation != self.app.consumer_generation_id:
+            return  # the count began anew with the generation
         self._processing -= 1
-        if batch.generation == self.app.consumer_generation_id:
+        if all(self.next_to_finish.get(tp) == start for tp, start in batch.starts.items()):
             for tp, records in batch.records.items():
                 self.next_to_finish[tp] = records[-1].offset + 1
                 self._finished_at[tp] = records[-1].timestamp / 1000
@@ -168,11 +174,12 @@ class BatchConsumer(driver.Consumer):
 
     async def give_back(self, batch: Batch) -> None:
         """Say that a batch was not done, and read from its beginning again."""
+        if batch.generation != self.app.consumer_generation_id:
+            return
         self._processing -= 1
-        if batch.generation == self.app.consumer_generation_id:
-            for tp in batch.records:
-                self.expected[tp] = self.next_to_finish[tp]
-                await self._seek_to(tp, self.expected[tp])
+        for tp in batch.records:
+            self.expected[tp] = self.next_to_begin[tp] = self.next_to_finish[tp]
+            await self._seek_to(tp, self.expected[tp])
         self._changed.set()
 
     async def _wait_for_change(self, timeout_s: float) -> None:
@@ -200,6 +207,7 @@ class BatchConsumer(driver.Consumer):
         else:
             starts = {}
         self.expected = dict(starts)
+        self.next_to_begin = dict(starts)
         self.next_to_finish = dict(starts)
         self.committed = dict(starts)
         self._suspects.clear()
@@ -223,6 +231,11 @@ class BatchConsumer(driver.Consumer):
                 "a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s
             )
         await self.commit()
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether some batch has begun and is not finished."""
+        return self._processing > 0
 
     def lag(self, now: float) -> dict[TP, tuple[int, float]]:
         """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""

@@ -71,7 +71,8 @@ class BatchRecovery(Recovery):
         self.completed.clear()
         restored = 0
         for changelog, source in self.tables.changelogs:
-            restored += await self._unless_interrupted(self._restore(changelog, source))
+            async with changelog.lock:
+                restored += await self._unless_interrupted(self._restore(changelog, source))
         self._set_recovery_ended()
         if app.consumer_generation_id != generation:
             raise RebalanceAgain

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka.errors import KafkaTimeoutError
@@ -27,6 +27,17 @@ from stream.telemetry import ONLINE_K, Telemetry
 
 class PausedTooLong(Exception):
     """The group may have given our partitions to another worker: the batch must not be written."""
+
+
+class Sending(NamedTuple):
+    """A batch whose states are stored and whose records are on their way."""
+
+    batch: Batch
+    intake: Intake
+    decision: Decision
+    forwards: Mapping[int, int]
+    appends: list[Append]
+    others: list[asyncio.Future[Any]]
 
 
 class UserStage:
@@ -54,8 +65,8 @@ class UserStage:
         # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
         self._thread = ThreadPoolExecutor(1, "recommender")
 
-    async def process(self, batch: Batch) -> None:
-        """Decide a batch, store it, send it, await the acks; raises PausedTooLong if nothing must be sent."""
+    async def decide_and_send(self, batch: Batch) -> Sending:
+        """Decide a batch, store it, queue what it sends; raises PausedTooLong if nothing must be sent."""
         producer = self._app.kafka_producer()
         async with self._changelog.lock:
             with self._timed("decide"):
@@ -63,19 +74,23 @@ class UserStage:
                 intake, decision, forwards = await loop.run_in_executor(self._thread, self._decide, batch)
             if not self._app.batch_consumer.may_send(batch):
                 raise PausedTooLong
-            try:
-                with self._timed("send"):
-                    appends, others = await self._send(producer, intake, decision, forwards)
-                with self._timed("ack"):
-                    for sent in others:
-                        await sent
-                    await self._changelog.confirm(producer, appends)
-            except KafkaTimeoutError:
-                self._telemetry.producer_errors.inc()
-                if self._app.batch_consumer.may_send(batch):
-                    raise
-                raise PausedTooLong from None  # what waited in the producer through a pause has expired there
-        self._count(intake, decision, forwards)
+            with self._timed("send"):
+                appends, others = await self._send(producer, intake, decision, forwards)
+        return Sending(batch, intake, decision, forwards, appends, others)
+
+    async def confirm(self, sending: Sending) -> None:
+        """Await the acks of all that a batch sent; raises PausedTooLong if a pause let some of it expire."""
+        try:
+            with self._timed("ack"):
+                for sent in sending.others:
+                    await sent
+                await self._changelog.confirm(self._app.kafka_producer(), sending.appends)
+        except KafkaTimeoutError:
+            self._telemetry.producer_errors.inc()
+            if self._app.batch_consumer.may_send(sending.batch):
+                raise
+            raise PausedTooLong from None  # what waited in the producer through a pause has expired there
+        self._count(sending.intake, sending.decision, sending.forwards)
 
     # -- deciding (in the thread) -----------------------------------------------------------------------------------
 
