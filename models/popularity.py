@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection
+from itertools import islice
 
 REFRESH_EVERY = 1000  # additions: a list of the most popular changes slowly once counts are large
 KEPT = 1024  # ranks kept sorted: more than any list plus any user's retained history
@@ -35,7 +36,7 @@ class Popularity:
         if self._added > min(REFRESH_EVERY, self._total // 100):
             self._ranked = self._largest(KEPT)
             self._added = 0
-        ranked = [place for place in self._ranked if place[0] not in exclude][:k]
+        ranked = list(islice((place for place in self._ranked if place[0] not in exclude), k))
         if len(ranked) < k and len(self._ranked) < len(self._counts):
             ranked = [p for p in self._largest(KEPT + k + len(exclude)) if p[0] not in exclude][:k]
         return ranked

@@ -147,6 +147,7 @@ class StreamWorker:
             redirect_stdouts=False,
             quiet=True,
         )
+        worker.spinner = None  # it writes to the terminal, or to the log
         worker.stop_timeout_s = self._settings.stop_timeout_s
         try:
             worker.execute_from_commandline()
