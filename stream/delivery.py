@@ -15,6 +15,7 @@ What it mends, and where Faust 0.15.3 has it:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -27,6 +28,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ChannelT
 
 from stream.log_reader import Record, log_reader
+
+log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
@@ -45,6 +48,8 @@ class Batch(NamedTuple):
 
 class BatchConsumer(driver.Consumer):
     """A Faust consumer that hands whole fetches to the channels of `BatchApp.sources`."""
+
+    logger = logging.getLogger("faust.transport.consumer")  # what Faust says of it is Faust's, not ours
 
     app: BatchApp
 
@@ -115,7 +120,7 @@ class BatchConsumer(driver.Consumer):
             self._suspects.pop(tp, None)
             return True
         if first > expected and self._suspects.get(tp) == first and await self._is_hole(tp, expected, first):
-            self.log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, expected, first - 1)
+            log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, expected, first - 1)
             self._suspects.pop(tp, None)
             return True
         self._suspects[tp] = first
@@ -135,7 +140,7 @@ class BatchConsumer(driver.Consumer):
         try:
             await self._seek(tp, offset)
         except IllegalStateError:
-            self.log.info("partition was taken away before a seek topic=%s partition=%d", *tp)
+            log.info("partition was taken away before a seek topic=%s partition=%d", *tp)
 
     # -- what the agent says ----------------------------------------------------------------------------------------
 
@@ -227,7 +232,7 @@ class BatchConsumer(driver.Consumer):
         while self._processing and time.monotonic() < deadline:
             await self._wait_for_change(0.1)
         if self._processing:
-            self.log.warning(
+            log.warning(
                 "a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s
             )
         await self.commit()
@@ -274,6 +279,8 @@ class Transport(driver.Transport):
 
 class BatchApp(faust.App):
     """A Faust app some of whose source topics come as batches."""
+
+    logger = logging.getLogger("faust.app")
 
     sources: dict[str, ChannelT[Batch]]
     client_options: dict[str, Any]

@@ -42,6 +42,8 @@ T = TypeVar("T")
 class BatchRecovery(Recovery):
     """Faust's recovery service with its one task replaced."""
 
+    logger = logging.getLogger("faust.tables.recovery")
+
     app: BatchApp
     tables: BatchTableManager
 
@@ -161,6 +163,8 @@ class BatchRecovery(Recovery):
 
 class BatchTableManager(TableManager):
     """Faust's table manager with our recovery; `changelogs` are its tables' changelogs with their source topics."""
+
+    logger = logging.getLogger("faust.tables.manager")
 
     app: BatchApp
 

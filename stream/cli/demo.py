@@ -154,9 +154,12 @@ class Demo:
             return self._figures(client, report, (client.sent - sent_before) / seconds, swaps)
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes, and take the topics away from a broker that goes on."""
         for process in (self.trainer, *self.workers):
             process.stop()
+        if self.topics.prefix:
+            with administration(self._bootstrap) as admin:
+                admin.delete_topics([spec.name for spec in topic_table.topic_table(self.topics)])
 
     # -- phases -----------------------------------------------------------------------------------------------------
 
