@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from models.contracts import Topics, encode
 from models.weights import POINTER_KEY, Manifest, Pointer, ServingModel, chunk_key, describe, manifest_key, pack
+from stream.cli.broker import LocalKafka
 from stream.cli.connection import administration
 from stream.cli.reading import read_to_end
 from stream.cli.topics import create, topic_table
@@ -28,21 +29,21 @@ from trainer.settings import TrainerSettings
 
 torch.set_num_threads(1)
 
+SMALL: dict[str, Any] = {
+    "train_interval_s": 0,
+    "train_min_new_events": 100,
+    "train_poll_s": 0.2,
+    "keep_versions": 2,
+    "fitting": quick(epochs=3),
+}
+
 
 @pytest.fixture
 def settings(kafka: str, topic_prefix: str) -> TrainerSettings:
     """This test's topics, and settings that train in a second."""
     with administration(kafka) as admin:
         create(admin, topic_table(Topics(topic_prefix), partitions=3))
-    return TrainerSettings(
-        kafka_bootstrap=kafka,
-        topic_prefix=topic_prefix,
-        train_interval_s=0,
-        train_min_new_events=100,
-        train_poll_s=0.2,
-        keep_versions=2,
-        fitting=quick(epochs=3),
-    )
+    return TrainerSettings(kafka_bootstrap=kafka, topic_prefix=topic_prefix, **SMALL)
 
 
 @pytest.fixture
@@ -248,6 +249,22 @@ def test_the_loop_outlives_missing_topics(kafka: str, topic_prefix: str) -> None
     once.close()
 
 
+def test_the_loop_outlives_a_broker_that_dies() -> None:
+    with LocalKafka(own=True) as broker:
+        settings = TrainerSettings(kafka_bootstrap=broker.bootstrap, **SMALL)
+        with administration(broker.bootstrap) as admin:
+            create(admin, topic_table(settings.topics, partitions=3))
+        send_circles(settings, range(20))
+        service = TrainerService(settings)
+        with running(service):
+            wait_for(lambda: metric(service, "rec_models_published_total") == 1)
+            broker.kill()
+            wait_for(lambda: service.ready() != "")
+            broker.restart()
+            send_circles(settings, range(20, 40), begin=5000.0)
+            wait_for(lambda: metric(service, "rec_models_published_total") == 2)
+
+
 def test_reading_ends_where_the_topic_ended_at_the_start(settings: TrainerSettings) -> None:
     send_circles(settings, range(30))
     reader = LogReader(settings.topics.sessions, settings.client_options())
@@ -270,7 +287,7 @@ def running(service: TrainerService) -> Iterator[None]:
         yield
     finally:
         service.stopping.set()
-        thread.join(10)
+        thread.join(15)
     assert not thread.is_alive()
     service.close()
 
