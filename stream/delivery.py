@@ -9,7 +9,8 @@ What it mends, and where Faust 0.15.3 has it:
 - acks out of order lose events (`Consumer._new_offset`, transport/consumer.py): here a partition has one number, the
   offset after the last finished batch;
 - acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they wait for it;
-- `Consumer.wait_empty` has no bound in time: here it has.
+- `Consumer.wait_empty` has no bound in time: here it has;
+- a stop amid a rebalance ends as a crash (`Fetcher._fetcher`, transport/consumer.py): here in good order.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple, cast
 import aiokafka
 import faust
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ChannelT
 
@@ -91,6 +92,9 @@ class BatchConsumer(driver.Consumer):
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
+        except asyncio.CancelledError:
+            if not fetcher.should_stop:
+                raise  # else the end of this task, not an error: Faust would call it a crash amid a rebalance
         finally:
             self.parked.set()
 
@@ -129,12 +133,16 @@ class BatchConsumer(driver.Consumer):
 
     async def _is_hole(self, tp: TP, expected: int, first: int) -> bool:
         """Ask a second reader: transaction markers, compaction and retention leave holes; a race does not."""
-        async with log_reader(self.app.client_options) as reader:
-            aio_tp = TopicPartition(tp.topic, tp.partition)
-            reader.assign([aio_tp])
-            reader.seek(aio_tp, expected)
-            got = await reader.getmany(aio_tp, timeout_ms=5000, max_records=1)
-            return any(records[0].offset == first for records in got.values())
+        try:
+            async with log_reader(self.app.client_options) as reader:
+                aio_tp = TopicPartition(tp.topic, tp.partition)
+                reader.assign([aio_tp])
+                reader.seek(aio_tp, expected)
+                got = await reader.getmany(aio_tp, timeout_ms=5000, max_records=1)
+                return any(records[0].offset == first for records in got.values())
+        except KafkaError as error:
+            log.warning("could not look into a hole, will again topic=%s partition=%d: %s", *tp, error)
+            return False
 
     async def _seek_to(self, tp: TP, offset: int) -> None:
         try:
@@ -144,20 +152,18 @@ class BatchConsumer(driver.Consumer):
 
     # -- what the agent says ----------------------------------------------------------------------------------------
 
-    def begin(self, batch: Batch) -> bool:
-        """Tell whether a batch may be processed: it is of this assignment, next in line, and fresh."""
+    async def begin(self, batch: Batch) -> bool:
+        """Tell whether a batch may be processed: it is of this assignment, and next in line."""
         self._queued = max(0, self._queued - 1)
-        live = not (
-            self._draining
-            or self.app.rebalancing
-            or batch.generation != self.app.consumer_generation_id
-            or any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items())
-        )
-        if live:
-            self._processing += 1
-            self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
         self._changed.set()
-        return live
+        if self._draining or self.app.rebalancing or batch.generation != self.app.consumer_generation_id:
+            return False  # a seek follows
+        if any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items()):
+            await self._read_again(batch)  # one before it was given back
+            return False
+        self._processing += 1
+        self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
+        return True
 
     def may_send(self, batch: Batch) -> bool:
         """Tell whether the group may still think us alive: after a long pause somebody else writes these partitions."""
@@ -167,12 +173,12 @@ class BatchConsumer(driver.Consumer):
         return alive and not given_back and batch.generation == self.app.consumer_generation_id
 
     def finished(self, batch: Batch) -> None:
-        """Say that a batch is stored and acked: its offsets may be committed, unless one before it was given back."""
+        """Say that a batch is stored and acked: its offsets may be committed where none before it was given back."""
         if batch.generation != self.app.consumer_generation_id:
             return  # the count began anew with the generation
         self._processing -= 1
-        if all(self.next_to_finish.get(tp) == start for tp, start in batch.starts.items()):
-            for tp, records in batch.records.items():
+        for tp, records in batch.records.items():
+            if self.next_to_finish[tp] == batch.starts[tp]:
                 self.next_to_finish[tp] = records[-1].offset + 1
                 self._finished_at[tp] = records[-1].timestamp / 1000
         self._changed.set()
@@ -183,9 +189,14 @@ class BatchConsumer(driver.Consumer):
             return
         self._processing -= 1
         for tp in batch.records:
-            self.expected[tp] = self.next_to_begin[tp] = self.next_to_finish[tp]
-            await self._seek_to(tp, self.expected[tp])
+            self.next_to_begin[tp] = self.next_to_finish[tp]
+        await self._read_again(batch)
         self._changed.set()
+
+    async def _read_again(self, batch: Batch) -> None:
+        for tp in batch.records:
+            self.expected[tp] = self.next_to_begin[tp]
+            await self._seek_to(tp, self.expected[tp])
 
     async def _wait_for_change(self, timeout_s: float) -> None:
         self._changed.clear()
@@ -232,9 +243,7 @@ class BatchConsumer(driver.Consumer):
         while self._processing and time.monotonic() < deadline:
             await self._wait_for_change(0.1)
         if self._processing:
-            log.warning(
-                "a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s
-            )
+            log.warning("a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s)
         await self.commit()
 
     @property
