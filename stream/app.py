@@ -86,6 +86,7 @@ class StreamWorker:
         self._tasks: list[asyncio.Future[None]] = []
         self.app = app = make_app(settings)
         self._tables = cast(BatchTableManager, app.tables)
+        self._tables.on_ready = telemetry.restore_duration.observe
 
         users = app.Table(
             "users",

@@ -21,7 +21,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from aiokafka import TopicPartition
@@ -88,6 +88,7 @@ class BatchRecovery(Recovery):
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
         self.completed.set()
+        self.tables.on_ready(time.monotonic() - started)
         log.info(
             "ready generation=%d partitions=%s restored=%d duration_s=%.2f",
             *(generation, sorted(tp.partition for tp in assigned if tp.topic in app.sources)),
@@ -172,6 +173,7 @@ class BatchTableManager(TableManager):
         super().__init__(*args, **kwargs)
         self.changelogs: list[tuple[Changelog, str]] = []
         self.restore_remaining = 0  # records that a restore has yet to read
+        self.on_ready: Callable[[float], None] = lambda seconds: None  # told how long a rebalance took
         self._source_topics: list[Any] = []
 
     @property

@@ -193,6 +193,7 @@ class UserStage:
         telemetry.hits.labels(ONLINE_K).inc(outcomes.hits_at_10)
         telemetry.trials.labels(ONLINE_K).inc(outcomes.trials)
         telemetry.reciprocal_rank.inc(outcomes.reciprocal_rank_sum)
+        telemetry.sessions_closed.labels("gap").inc(outcomes.sessions_closed)
         telemetry.unknown_items.inc(outcomes.unknown_items)
         telemetry.rebuilt.inc(outcomes.rebuilt_users)
         now = time.time()

@@ -91,7 +91,7 @@ def main() -> int:
 
     @app.agent(events, name="plain")
     async def recommend(stream: StreamT[bytes]) -> None:
-        follow = asyncio.ensure_future(feed.follow())
+        follow, watch = asyncio.ensure_future(feed.follow()), asyncio.ensure_future(watch_recovery())
         await feed.caught_up()
         async for record in stream.events():
             if noop:
@@ -99,12 +99,18 @@ def main() -> int:
             else:
                 await one(record)
         follow.cancel()
+        watch.cancel()
 
-    def ready() -> str:
-        return "" if app.tables.recovery.completed.is_set() and not app.rebalancing else "restoring"
+    status = ["starting"]  # for the thread that asks: Faust's objects are the loop's alone
+
+    async def watch_recovery() -> None:
+        while True:
+            done = app.tables.recovery.completed.is_set() and not app.rebalancing
+            status[0] = "" if done else "restoring"
+            await asyncio.sleep(0.25)
 
     worker = Worker(app, loglevel="info", override_logging=False, redirect_stdouts=False, quiet=True)
-    with MetricsServer(telemetry.registry, port=settings.metrics_port, ready=ready):
+    with MetricsServer(telemetry.registry, port=settings.metrics_port, ready=lambda: status[0]):
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
