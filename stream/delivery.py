@@ -33,6 +33,7 @@ from stream.log_reader import Record, log_reader
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
+COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
 
 
@@ -63,8 +64,9 @@ class BatchConsumer(driver.Consumer):
         self._suspects: dict[TP, int] = {}
         self._finished_at: dict[TP, float] = {}  # the broker's time of the last finished record
         self._queued = 0
-        self._processing = 0
+        self._in_process: list[Batch] = []
         self._draining = False
+        self._drain_until = 0.0
         self._changed = asyncio.Event()
         self.parked = asyncio.Event()
         self.parked.set()
@@ -79,7 +81,7 @@ class BatchConsumer(driver.Consumer):
                     await self.wait(cast(Any, self.can_resume_flow))
                     continue
                 self.parked.clear()
-                if self._queued + self._processing >= IN_FLIGHT:
+                if self._queued + len(self._in_process) >= IN_FLIGHT:
                     await self._wait_for_change(POLL_S)
                     continue
                 active = self._get_active_partitions()
@@ -161,7 +163,7 @@ class BatchConsumer(driver.Consumer):
         if any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items()):
             await self._read_again(batch)  # one before it was given back
             return False
-        self._processing += 1
+        self._in_process.append(batch)
         self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
         return True
 
@@ -174,23 +176,26 @@ class BatchConsumer(driver.Consumer):
 
     def finished(self, batch: Batch) -> None:
         """Say that a batch is stored and acked: its offsets may be committed where none before it was given back."""
+        self._leave(batch)
         if batch.generation != self.app.consumer_generation_id:
-            return  # the count began anew with the generation
-        self._processing -= 1
+            return
         for tp, records in batch.records.items():
             if self.next_to_finish[tp] == batch.starts[tp]:
                 self.next_to_finish[tp] = records[-1].offset + 1
                 self._finished_at[tp] = records[-1].timestamp / 1000
-        self._changed.set()
 
     async def give_back(self, batch: Batch) -> None:
         """Say that a batch was not done, and read from its beginning again."""
+        self._leave(batch)
         if batch.generation != self.app.consumer_generation_id:
             return
-        self._processing -= 1
         for tp in batch.records:
             self.next_to_begin[tp] = self.next_to_finish[tp]
         await self._read_again(batch)
+
+    def _leave(self, batch: Batch) -> None:
+        # also those of an earlier generation: a rebalance, and a stop, wait for them
+        self._in_process = [other for other in self._in_process if other is not batch]
         self._changed.set()
 
     async def _read_again(self, batch: Batch) -> None:
@@ -227,29 +232,34 @@ class BatchConsumer(driver.Consumer):
         self.next_to_finish = dict(starts)
         self.committed = dict(starts)
         self._suspects.clear()
-        self._queued = self._processing = 0
+        self._queued = 0
+        self._in_process.clear()
         self._draining = False
         self._changed.set()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Take no further batch into process; Faust then calls `wait_empty`."""
-        self._draining = True
+        self._begin_to_drain()
         await super().on_partitions_revoked(revoked)
 
     async def wait_empty(self) -> None:
-        """Wait until the batch in process is finished, for at most the drain timeout; then commit."""
-        self._draining = True
-        deadline = time.monotonic() + self.app.drain_timeout_s
-        while self._processing and time.monotonic() < deadline:
+        """Wait until the batches in process are finished, for at most the drain timeout; then commit."""
+        self._begin_to_drain()  # unless it has: Faust calls this twice at a stop
+        while self._in_process and not self.app.crashed and time.monotonic() < self._drain_until:
             await self._wait_for_change(0.1)
-        if self._processing:
-            log.warning("a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s)
+        if self._in_process:
+            log.warning("%d batches are not finished, they will be delivered again", len(self._in_process))
         await self.commit()
+
+    def _begin_to_drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._drain_until = time.monotonic() + self.app.drain_timeout_s
 
     @property
     def busy(self) -> bool:
         """Tell whether some batch has begun and is not finished."""
-        return self._processing > 0
+        return bool(self._in_process)
 
     def lag(self, now: float) -> dict[TP, tuple[int, float]]:
         """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""
@@ -271,7 +281,14 @@ class BatchConsumer(driver.Consumer):
             for tp, offset in self.next_to_finish.items()
             if tp in assigned and offset > self.committed.get(tp, -1)
         }
-        if not offsets or not await self._commit(offsets):
+        if not offsets:
+            return False
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                if not await self._commit(offsets):
+                    return False
+        except TimeoutError:
+            self.log.warning("a commit was not answered; what it was for will be delivered again")
             return False
         self.committed.update(offsets)
         return True
