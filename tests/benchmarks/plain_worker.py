@@ -25,6 +25,7 @@ from models.recommender import Recommender
 from stream.cli.serving import MetricsServer
 from stream.intake import sourced
 from stream.model_feed import ModelFeed
+from stream.rejects import headers_of
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
@@ -72,9 +73,8 @@ def main() -> int:
         try:
             event = decode_event(record.value)
         except BadRecord as error:
-            await dead_letters.send(
-                key=record.key, value=record.value or b"", headers={"reason": error.reason.encode()}
-            )
+            headers = dict(headers_of(_Place(record.message), error))
+            await dead_letters.send(key=record.key, value=record.value or b"", headers=headers)
             return
         key, at = event.user_id.encode(), record.message
         held = users.get(key)
@@ -123,8 +123,8 @@ class _Place:
 
     def __init__(self, message: Any) -> None:
         self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
-        self.timestamp = message.timestamp * 1000
-        self.headers = list((message.headers or {}).items()) if isinstance(message.headers, dict) else message.headers
+        self.timestamp = int(message.timestamp * 1000)
+        self.headers = list(message.headers.items()) if isinstance(message.headers, dict) else message.headers or []
 
 
 if __name__ == "__main__":
