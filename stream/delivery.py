@@ -57,6 +57,10 @@ class BatchConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.keep_books()
+
+    def keep_books(self) -> None:
+        """Begin without any position: the first restore says where to read from."""
         self.expected: dict[TP, int] = {}
         self.next_to_begin: dict[TP, int] = {}
         self.next_to_finish: dict[TP, int] = {}
