@@ -15,7 +15,7 @@ from models.contracts import POPULARITY, BadRecord, Recommendation, Topics, deco
 from models.replay import Outcome, Replay, forward_state, replay
 from models.sessions import SessionRules
 from models.state import HISTORY_EVENTS, UserState
-from models.weights import Manifest, ServingModel
+from models.weights import ServingModel
 from stream.cli.audit_lists import Answer, wrong_answers
 from stream.intake import home_of, origin_of, sourced
 from stream.log_reader import Record, log_reader, read_stretch
@@ -273,7 +273,7 @@ def _difference(
 
 def _models(topic: Mapping[int, list[Record]]) -> dict[str, ServingModel]:
     """Verify and load every version that is wholly on the topic."""
-    manifests: dict[str, Manifest] = {}
+    manifests: dict[str, bytes] = {}
     chunks: dict[str, dict[int, bytes]] = {}
     for record in topic.get(0, []):
         key = weights.parse_key(record.key)
@@ -282,12 +282,13 @@ def _models(topic: Mapping[int, list[Record]]) -> dict[str, ServingModel]:
         if record.value is None:
             manifests.pop(key.version, None)
         elif key.kind == "manifest":
-            manifests[key.version] = weights.decode_manifest(record.value)
+            manifests[key.version] = record.value
         else:
             chunks.setdefault(key.version, {})[key.chunk] = record.value
     models = {}
-    for version, manifest in manifests.items():
+    for version, value in manifests.items():
         try:
+            manifest = weights.decode_manifest(value)
             models[version] = weights.unpack(manifest, weights.join(manifest, chunks.get(version, {})))
         except (weights.BadWeights, msgspec.DecodeError):
             continue  # the workers refused it too; a list that names it is reported
