@@ -86,7 +86,7 @@ class Faults:
 
     def _died(self, worker: Process) -> None:
         self._run.died += 1
-        self._say(f"{worker.name} had ended by itself with status {worker.exit_code}")
+        self._say(f"{worker.name} had ended by itself with status {worker.exit_code}: {worker.log_tail(40)}")
 
     async def _kill(self, worker: Process) -> None:
         self._run.kills += 1
