@@ -1,83 +1,96 @@
-"""A worker with one fault put in, named by HRNN_FAULT: what the audit must not let pass."""
+"""A worker with one fault put in, to see that the checks find it: FAULT is drop, twice, torn, silent or none."""
 
 from __future__ import annotations
 
-import copy
-import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
-import torch
-
-import models.walk
-import stream.model_feed
 import stream.user_stage
 from models import weights
+from models.recommender import Decision, Recommender
+from models.sessions import Placement, SessionRules
+from models.walk import SourcedEvent, Walk
 from models.weights import Manifest, ServingModel
-from stream.app import StreamWorker
-from stream.cli.serving import MetricsServer
+from stream.cli.main import main
 from stream.delivery import Batch
 from stream.intake import Intake, take_in
-from stream.settings import WorkerSettings
+
+FAULT_AT = 150  # events before the fault: late enough for the user to have a history
 
 
-def drop_one_event() -> None:
-    """Lose the first event of every batch of ten or more: its offset is committed all the same."""
+def drop() -> None:
+    """Forget one event before anything is decided; the batch is finished all the same."""
+    seen = 0
 
-    def take_in_but_one(batch: Batch) -> Intake:
+    def dropping(batch: Batch) -> Intake:
+        nonlocal seen
         intake = take_in(batch)
-        if len(intake.events) >= 10:
-            del intake.events[0]
+        before, seen = seen, seen + len(intake.events)
+        if before < FAULT_AT <= seen:
+            del intake.events[FAULT_AT - before - 1]
         return intake
 
-    stream.user_stage.take_in = take_in_but_one
+    stream.user_stage.take_in = dropping
 
 
-def apply_one_twice() -> None:
-    """Apply the last event of every batch of ten or more a second time."""
+def twice() -> None:
+    """Apply one event a second time."""
+    apply, seen = Walk.apply, 0
 
-    def take_in_one_twice(batch: Batch) -> Intake:
-        intake = take_in(batch)
-        if len(intake.events) >= 10:
-            intake.events.append(intake.events[-1])
-        return intake
+    def applying(self: Walk, rules: SessionRules, sourced: SourcedEvent) -> Placement:
+        nonlocal seen
+        seen += 1
+        placement = apply(self, rules, sourced)
+        return apply(self, rules, sourced) if seen == FAULT_AT else placement
 
-    stream.user_stage.take_in = take_in_one_twice
-    models.walk.Walk.has_applied = lambda self, sourced: False  # type: ignore[method-assign]
+    Walk.apply = applying  # type: ignore[method-assign]
 
 
-def swap_torn_weights() -> None:
-    """Swap half of a new model's tensors in, over those of the model before, under the new model's name."""
-    before: list[ServingModel] = []
+def torn() -> None:
+    """Swap a model in of which half of the tensors are still those of the model before."""
+    unpack, before = weights.unpack, None
 
-    def unpack_torn(manifest: Manifest, blob: bytes) -> ServingModel:
-        model = weights.unpack(manifest, blob)
-        if before:
-            torn: dict[str, Any] = copy.deepcopy(before[-1].model.state_dict())
-            new = model.model.state_dict()
-            for name in list(new)[: len(new) // 2]:
-                torn[name] = new[name]
-            with torch.inference_mode(False):
-                model.model.load_state_dict(torn)
-        before.append(model)
+    def tearing(manifest: Manifest, blob: bytes) -> ServingModel:
+        nonlocal before
+        model = unpack(manifest, blob)
+        if before is not None:
+            new, old = model.model.state_dict(), before.model.state_dict()
+            for name in list(new)[::2]:
+                new[name].copy_(old[name])
+            return model
+        before = model
         return model
 
-    stream.model_feed.weights = type("TornWeights", (), {**vars(weights), "unpack": staticmethod(unpack_torn)})  # type: ignore[assignment]
+    weights.unpack = tearing
 
 
-FAULTS = {"": lambda: None, "drop": drop_one_event, "twice": apply_one_twice, "torn": swap_torn_weights}
+def silent() -> None:
+    """Store an event's state and send no list for it."""
+    decide, seen = Recommender.decide, 0
+
+    def deciding(*arguments: Any) -> Decision:
+        nonlocal seen
+        decision = decide(*arguments)
+        before, seen = seen, seen + len(decision.recommendations)
+        if before < FAULT_AT <= seen:
+            del decision.recommendations[FAULT_AT - before - 1]
+        return decision
+
+    Recommender.decide = deciding  # type: ignore[method-assign]
 
 
-def main() -> int:
-    """Run it like `hrnn worker`."""
-    logging.basicConfig(level="INFO")
-    FAULTS[os.environ.get("HRNN_FAULT", "")]()
-    settings = WorkerSettings()
-    worker = StreamWorker(settings)
-    with MetricsServer(worker.registry, port=settings.metrics_port, healthy=worker.healthy, ready=worker.ready):
-        return worker.run()
+FAULTS: dict[str, Callable[[], None]] = {
+    "drop": drop,
+    "twice": twice,
+    "torn": torn,
+    "silent": silent,
+    "none": lambda: None,
+}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    FAULTS[os.environ["FAULT"]]()
+    sys.argv[1:] = ["worker"]
+    main()
