@@ -238,7 +238,7 @@ def test_sparse_scores_are_padded_with_nothing() -> None:
     "fields", [{"half_lives_s": (0.0,)}, {"successor_half_life_s": math.inf}, {"max_successors": 0}]
 )
 def test_rules_that_count_nothing_are_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="not positive|max_successors"):
+    with pytest.raises(ValueError, match=r"not positive|max_successors"):
         SignalRules(**fields)  # type: ignore[arg-type]
 
 
