@@ -39,6 +39,7 @@ class HRNNConfig:
     half_lives_s: tuple[float, ...] = ()  # of trends; none: a model that knows no signals, as the paper's
     successor_half_life_s: float = 0.0  # of what follows the last items; 0: not looked at
     repeats: bool = False  # a weight for what the user has had: films are seen once, milk is bought each week
+    net: bool = True  # without, states only weigh the signals: what the rest is worth is measured so
 
     def __post_init__(self) -> None:
         """Refuse shapes that no weights can have."""
@@ -56,7 +57,7 @@ class HRNNConfig:
             raise ValueError(f"control_bounds_s {bounds!r} do not rise")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}, not a share below 1")
-        for name in ("tied", "repeats"):
+        for name in ("tied", "repeats", "net"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, neither true nor false")
 
@@ -200,6 +201,8 @@ class HRNN(nn.Module):
 
     def queries(self, h: Tensor) -> Tensor:
         """Turn states into what items are scored by: h (..., H) -> (..., H)."""
+        if not self.config.net:
+            return torch.zeros_like(h)
         return self.out(nn.functional.dropout(h, self.config.dropout, self.training))  # type: ignore[no-any-return]
 
     def mixture_of(self, h: Tensor) -> tuple[Tensor, Tensor]:

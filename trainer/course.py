@@ -25,7 +25,7 @@ from trainer.warm_start import Learned
 
 CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
 RISE = 0.15  # of all steps the rate rises, then falls by a cosine: one cycle (Smith 2018)
-HASTE = 5.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
+HASTE = 20.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 SMOOTHING = 0.1  # occurrences that every item is granted: one seen long ago is unlikely, not impossible
 
 Mask = npt.NDArray[np.bool_]
@@ -73,6 +73,7 @@ class Course:
             half_lives_s=settings.half_lives_s,
             successor_half_life_s=settings.successor_half_life_s,
             repeats=settings.repeats,
+            net=settings.net,
         )
         encoded = encode(histories, self.catalogue, config.control_bounds_s)
         rows = encoded.inputs.item_idx.numpy()

@@ -52,6 +52,7 @@ class FittingSettings(BaseSettings):
         default=600.0, gt=0, description="ends the fit at the next chunk; the best epoch so far counts"
     )
     control: bool = Field(default=True, description="tell the model how long silences were; without it is a plain RNN")
+    net: bool = Field(default=True, description="items' scores from the state; without, states only weigh the signals")
     tied: bool = Field(default=False, description="one matrix for what items say and for what they answer")
     half_lives_s: tuple[float, ...] = Field(default=(), description="of live trends, seconds; none: no trends")
     successor_half_life_s: float = Field(default=0.0, ge=0, description="of what follows what, seconds; 0: not used")
