@@ -153,8 +153,11 @@ class HRNN(nn.Module):
             nn.init.normal_(self.decoder.weight, std=1 / math.sqrt(width))
         if config.n_trends + config.n_sparse:
             self.mixture = nn.Linear(width, config.n_trends + config.n_sparse)
-            nn.init.zeros_(self.mixture.weight)  # everyone follows the crowd alike, and not far, until told otherwise
-            nn.init.constant_(self.mixture.bias, 0.1)
+            nn.init.zeros_(self.mixture.weight)  # everyone follows the crowd alike, until told otherwise
+            start = [1 / max(1, config.n_trends)] * config.n_trends  # in proportion to counts, of all half-lives alike
+            start += [0.5] * (config.successor_half_life_s > 0) + [0.0] * config.repeats
+            with torch.no_grad():
+                self.mixture.bias.copy_(torch.tensor(start))
         with torch.no_grad():
             self.item.weight[0] = 0  # what training never saw says nothing, rather than something at random
 

@@ -25,7 +25,7 @@ from trainer.warm_start import Learned
 
 CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
 RISE = 0.15  # of all steps the rate rises, then falls by a cosine: one cycle (Smith 2018)
-HASTE = 20.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
+HASTE = 10.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 SMOOTHING = 0.1  # occurrences that every item is granted: one seen long ago is unlikely, not impossible
 
 Mask = npt.NDArray[np.bool_]
@@ -78,11 +78,11 @@ class Course:
         encoded = encode(histories, self.catalogue, config.control_bounds_s)
         rows = encoded.inputs.item_idx.numpy()
         self._importance = _importance(histories, until, settings)
-        shares = _log_shares(rows, self._importance, config.n_items)
+        shares = self._log_shares(rows, self._importance, config)
         self.model = HRNN(config)
         self.warm = warm is not None and warm_start.fits(warm[0], config)
         if warm is not None and self.warm:
-            before = _log_shares(rows, _importance(histories, warm[1], settings), config.n_items)
+            before = self._log_shares(rows, _importance(histories, warm[1], settings), config)
             warm_start.copy_weights(warm[0], self.model, self.catalogue, shares, before)
         else:
             if warm is not None:
@@ -185,6 +185,19 @@ class Course:
         unseen = torch.rand(len(bias) - 1, device=self._device) < self._settings.item_dropout
         return torch.where(unseen[:, None], matrix[:1], matrix[1:]), torch.where(unseen, bias[:1], bias[1:])
 
+    @staticmethod
+    def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], config: HRNNConfig) -> Tensor:
+        """Say how often each row occurs: what a model that knows nothing else should answer (n_items + 1).
+
+        One that is told the trends needs not be told twice: for it all are alike.
+        """
+        if config.n_trends:
+            return torch.zeros(config.n_items + 1)
+        counts = np.bincount(rows, weights, minlength=config.n_items + 1).astype(np.float64)
+        counts[0] = 0  # what the vocabulary does not have, which is never ranked
+        counts += SMOOTHING
+        return torch.from_numpy(np.log(counts / counts.sum())).to(torch.float32)
+
     def _lengths(self, mask: Mask) -> Ints:
         """Count each user's events in a mask: (N) -> (U)."""
         before = np.concatenate((np.zeros(1, np.int64), np.cumsum(mask)))
@@ -237,11 +250,3 @@ def _importance(histories: Histories, until: float, settings: FittingSettings) -
     newest = float(histories.times[known].max())
     half_life = settings.recency_half_life * max(newest - float(histories.times.min()), 1.0)
     return np.asarray(known * 0.5 ** (np.maximum(newest - histories.times, 0) / half_life))
-
-
-def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], n_items: int) -> Tensor:
-    """Say how often each row occurs: what a model that knows nothing else should answer (n_items + 1)."""
-    counts = np.bincount(rows, weights, minlength=n_items + 1).astype(np.float64)
-    counts[0] = 0  # what the vocabulary does not have, which is never ranked
-    counts += SMOOTHING
-    return torch.from_numpy(np.log(counts / counts.sum())).to(torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,7 @@ from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Fitted, finish, fit, newest_slice
+from trainer.fitting import Fitted, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
@@ -29,11 +30,11 @@ class Hrnn:
         self.fitted: Fitted | None = None
 
     def fit(self, split: Split) -> None:
-        """Fit, the newest slice of the training period telling when to stop; then let it learn that too."""
+        """Fit, the newest slice of the training period telling when to stop; then anew on all of it, as long."""
         histories = split.training()
-        cutoff = newest_slice(histories, self._settings.valid_fraction)
-        fitted = fit(histories, cutoff, self._settings)
-        self.fitted = finish(fitted, histories, cutoff, self._settings)
+        begun = fit(histories, newest_slice(histories, self._settings.valid_fraction), self._settings)
+        epochs = max(1, begun.epochs)
+        self.fitted = fit(histories, math.inf, self._settings.model_copy(update={"epochs": epochs}))
 
     @torch.inference_mode()
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
