@@ -170,6 +170,8 @@ def decode_event(value: bytes | None) -> Event:
     for name, text in (("user_id", event.user_id), ("item_id", event.item_id)):
         if not 0 < len(text) <= MAX_ID_CHARS:
             raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
+        if "\0" in text:  # Faust keeps a record of its own beside the users', under a key with a NUL
+            raise BadRecord("bad_id", f"{name} holds a NUL character")
     if not math.isfinite(event.timestamp) or event.timestamp < 0:
         raise BadRecord("bad_timestamp", f"timestamp {event.timestamp} is no Unix time in seconds")
     if event.event_value is not None and not math.isfinite(event.event_value):

@@ -34,6 +34,7 @@ class Outcomes:
     late: int = 0
     future: int = 0
     sessions_opened: int = 0
+    sessions_closed: int = 0  # shown to be over by an event that opened the user's next one
     unknown_items: int = 0  # applied, but the model has never seen the item
     rebuilt_users: int = 0  # whose hidden state was replayed under new weights
     trials: int = 0  # events of users who had been given a list before
@@ -126,6 +127,7 @@ class Recommender:
         outcomes.applied += 1
         if placement is Placement.NEW_SESSION:
             outcomes.sessions_opened += 1
+            outcomes.sessions_closed += len(walk.history) > 1
         end = len(walk.history)
         begin = max(0, end - self._history_events)
         return Ask(number, walk, begin, end, walk.history[-1], Hidden.LIVE, True, walk.session_id)

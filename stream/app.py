@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import mode
 import torch
+from aiokafka.errors import KafkaError
 from faust.types import StreamT
 from faust.worker import Worker
 from prometheus_client import CollectorRegistry
@@ -25,7 +26,7 @@ from stream.recovery import BatchTableManager
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
-from stream.user_stage import PausedTooLong, Sending, UserStage
+from stream.user_stage import NotSent, Sending, UserStage
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class StreamWorker:
         self._tasks: list[asyncio.Future[None]] = []
         self.app = app = make_app(settings)
         self._tables = cast(BatchTableManager, app.tables)
+        self._tables.on_ready = telemetry.restore_duration.observe
 
         users = app.Table(
             "users",
@@ -120,12 +122,12 @@ class StreamWorker:
             consumer = app.batch_consumer
             confirming: asyncio.Future[None] | None = None
             async for batch in stream:
-                if not consumer.begin(batch):
+                if not await consumer.begin(batch):
                     continue
                 try:
                     sending = await stage.decide_and_send(batch)
-                except PausedTooLong:
-                    await self._give_back(batch)
+                except NotSent as why:
+                    await self._give_back(batch, why)
                     continue
                 if confirming is not None:
                     await confirming
@@ -136,7 +138,10 @@ class StreamWorker:
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
-                await changelog.look_for_foreign(app.kafka_producer(), lambda: app.batch_consumer.busy)
+                try:
+                    await changelog.look_for_foreign(app.kafka_producer(), lambda: app.batch_consumer.busy)
+                except KafkaError as error:
+                    log.warning("could not look for another worker's writes, will again: %s", error)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""
@@ -177,14 +182,14 @@ class StreamWorker:
     async def _confirm(self, stage: UserStage, sending: Sending) -> None:
         try:
             await stage.confirm(sending)
-        except PausedTooLong:
-            await self._give_back(sending.batch)
+        except NotSent as why:
+            await self._give_back(sending.batch, why)
         else:
             self.app.batch_consumer.finished(sending.batch)
 
-    async def _give_back(self, batch: Batch) -> None:
+    async def _give_back(self, batch: Batch, why: NotSent) -> None:
         self._telemetry.given_back.inc()
-        log.warning("paused for longer than the session timeout, batch given back")
+        log.warning("batch will be read again: %s", why)
         await self.app.batch_consumer.give_back(batch)
 
     async def _observe_for_ever(self) -> None:

@@ -9,12 +9,14 @@ What it mends, and where Faust 0.15.3 has it:
 - acks out of order lose events (`Consumer._new_offset`, transport/consumer.py): here a partition has one number, the
   offset after the last finished batch;
 - acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they wait for it;
-- `Consumer.wait_empty` has no bound in time: here it has.
+- `Consumer.wait_empty` has no bound in time: here it has;
+- a stop amid a rebalance ends as a crash (`Fetcher._fetcher`, transport/consumer.py): here in good order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -22,13 +24,16 @@ from typing import Any, NamedTuple, cast
 import aiokafka
 import faust
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ChannelT
 
 from stream.log_reader import Record, log_reader
 
+log = logging.getLogger(__name__)
+
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
+COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
 
 
@@ -46,10 +51,16 @@ class Batch(NamedTuple):
 class BatchConsumer(driver.Consumer):
     """A Faust consumer that hands whole fetches to the channels of `BatchApp.sources`."""
 
+    logger = logging.getLogger("faust.transport.consumer")  # what Faust says of it is Faust's, not ours
+
     app: BatchApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.keep_books()
+
+    def keep_books(self) -> None:
+        """Begin without any position: the first restore says where to read from."""
         self.expected: dict[TP, int] = {}
         self.next_to_begin: dict[TP, int] = {}
         self.next_to_finish: dict[TP, int] = {}
@@ -57,8 +68,9 @@ class BatchConsumer(driver.Consumer):
         self._suspects: dict[TP, int] = {}
         self._finished_at: dict[TP, float] = {}  # the broker's time of the last finished record
         self._queued = 0
-        self._processing = 0
+        self._in_process: list[Batch] = []
         self._draining = False
+        self._drain_until = 0.0
         self._changed = asyncio.Event()
         self.parked = asyncio.Event()
         self.parked.set()
@@ -73,7 +85,7 @@ class BatchConsumer(driver.Consumer):
                     await self.wait(cast(Any, self.can_resume_flow))
                     continue
                 self.parked.clear()
-                if self._queued + self._processing >= IN_FLIGHT:
+                if self._queued + len(self._in_process) >= IN_FLIGHT:
                     await self._wait_for_change(POLL_S)
                     continue
                 active = self._get_active_partitions()
@@ -86,6 +98,9 @@ class BatchConsumer(driver.Consumer):
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
+        except asyncio.CancelledError:
+            if not fetcher.should_stop:
+                raise  # else the end of this task, not an error: Faust would call it a crash amid a rebalance
         finally:
             self.parked.set()
 
@@ -115,7 +130,7 @@ class BatchConsumer(driver.Consumer):
             self._suspects.pop(tp, None)
             return True
         if first > expected and self._suspects.get(tp) == first and await self._is_hole(tp, expected, first):
-            self.log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, expected, first - 1)
+            log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, expected, first - 1)
             self._suspects.pop(tp, None)
             return True
         self._suspects[tp] = first
@@ -124,35 +139,37 @@ class BatchConsumer(driver.Consumer):
 
     async def _is_hole(self, tp: TP, expected: int, first: int) -> bool:
         """Ask a second reader: transaction markers, compaction and retention leave holes; a race does not."""
-        async with log_reader(self.app.client_options) as reader:
-            aio_tp = TopicPartition(tp.topic, tp.partition)
-            reader.assign([aio_tp])
-            reader.seek(aio_tp, expected)
-            got = await reader.getmany(aio_tp, timeout_ms=5000, max_records=1)
-            return any(records[0].offset == first for records in got.values())
+        try:
+            async with log_reader(self.app.client_options) as reader:
+                aio_tp = TopicPartition(tp.topic, tp.partition)
+                reader.assign([aio_tp])
+                reader.seek(aio_tp, expected)
+                got = await reader.getmany(aio_tp, timeout_ms=5000, max_records=1)
+                return any(records[0].offset == first for records in got.values())
+        except KafkaError as error:
+            log.warning("could not look into a hole, will again topic=%s partition=%d: %s", *tp, error)
+            return False
 
     async def _seek_to(self, tp: TP, offset: int) -> None:
         try:
             await self._seek(tp, offset)
         except IllegalStateError:
-            self.log.info("partition was taken away before a seek topic=%s partition=%d", *tp)
+            log.info("partition was taken away before a seek topic=%s partition=%d", *tp)
 
     # -- what the agent says ----------------------------------------------------------------------------------------
 
-    def begin(self, batch: Batch) -> bool:
-        """Tell whether a batch may be processed: it is of this assignment, next in line, and fresh."""
+    async def begin(self, batch: Batch) -> bool:
+        """Tell whether a batch may be processed: it is of this assignment, and next in line."""
         self._queued = max(0, self._queued - 1)
-        live = not (
-            self._draining
-            or self.app.rebalancing
-            or batch.generation != self.app.consumer_generation_id
-            or any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items())
-        )
-        if live:
-            self._processing += 1
-            self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
         self._changed.set()
-        return live
+        if self._draining or self.app.rebalancing or batch.generation != self.app.consumer_generation_id:
+            return False  # a seek follows
+        if any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items()):
+            await self._read_again(batch)  # one before it was given back
+            return False
+        self._in_process.append(batch)
+        self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
+        return True
 
     def may_send(self, batch: Batch) -> bool:
         """Tell whether the group may still think us alive: after a long pause somebody else writes these partitions."""
@@ -162,25 +179,33 @@ class BatchConsumer(driver.Consumer):
         return alive and not given_back and batch.generation == self.app.consumer_generation_id
 
     def finished(self, batch: Batch) -> None:
-        """Say that a batch is stored and acked: its offsets may be committed, unless one before it was given back."""
+        """Say that a batch is stored and acked: its offsets may be committed where none before it was given back."""
+        self._leave(batch)
         if batch.generation != self.app.consumer_generation_id:
-            return  # the count began anew with the generation
-        self._processing -= 1
-        if all(self.next_to_finish.get(tp) == start for tp, start in batch.starts.items()):
-            for tp, records in batch.records.items():
+            return
+        for tp, records in batch.records.items():
+            if self.next_to_finish[tp] == batch.starts[tp]:
                 self.next_to_finish[tp] = records[-1].offset + 1
                 self._finished_at[tp] = records[-1].timestamp / 1000
-        self._changed.set()
 
     async def give_back(self, batch: Batch) -> None:
         """Say that a batch was not done, and read from its beginning again."""
+        self._leave(batch)
         if batch.generation != self.app.consumer_generation_id:
             return
-        self._processing -= 1
         for tp in batch.records:
-            self.expected[tp] = self.next_to_begin[tp] = self.next_to_finish[tp]
-            await self._seek_to(tp, self.expected[tp])
+            self.next_to_begin[tp] = self.next_to_finish[tp]
+        await self._read_again(batch)
+
+    def _leave(self, batch: Batch) -> None:
+        # also those of an earlier generation: a rebalance, and a stop, wait for them
+        self._in_process = [other for other in self._in_process if other is not batch]
         self._changed.set()
+
+    async def _read_again(self, batch: Batch) -> None:
+        for tp in batch.records:
+            self.expected[tp] = self.next_to_begin[tp]
+            await self._seek_to(tp, self.expected[tp])
 
     async def _wait_for_change(self, timeout_s: float) -> None:
         self._changed.clear()
@@ -211,31 +236,34 @@ class BatchConsumer(driver.Consumer):
         self.next_to_finish = dict(starts)
         self.committed = dict(starts)
         self._suspects.clear()
-        self._queued = self._processing = 0
+        self._queued = 0
+        self._in_process.clear()
         self._draining = False
         self._changed.set()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Take no further batch into process; Faust then calls `wait_empty`."""
-        self._draining = True
+        self._begin_to_drain()
         await super().on_partitions_revoked(revoked)
 
     async def wait_empty(self) -> None:
-        """Wait until the batch in process is finished, for at most the drain timeout; then commit."""
-        self._draining = True
-        deadline = time.monotonic() + self.app.drain_timeout_s
-        while self._processing and time.monotonic() < deadline:
+        """Wait until the batches in process are finished, for at most the drain timeout; then commit."""
+        self._begin_to_drain()  # unless it has: Faust calls this twice at a stop
+        while self._in_process and not self.app.crashed and time.monotonic() < self._drain_until:
             await self._wait_for_change(0.1)
-        if self._processing:
-            self.log.warning(
-                "a batch was not finished within %.1f s; it will be delivered again", self.app.drain_timeout_s
-            )
+        if self._in_process:
+            log.warning("%d batches are not finished, they will be delivered again", len(self._in_process))
         await self.commit()
+
+    def _begin_to_drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._drain_until = time.monotonic() + self.app.drain_timeout_s
 
     @property
     def busy(self) -> bool:
         """Tell whether some batch has begun and is not finished."""
-        return self._processing > 0
+        return bool(self._in_process)
 
     def lag(self, now: float) -> dict[TP, tuple[int, float]]:
         """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""
@@ -257,7 +285,14 @@ class BatchConsumer(driver.Consumer):
             for tp, offset in self.next_to_finish.items()
             if tp in assigned and offset > self.committed.get(tp, -1)
         }
-        if not offsets or not await self._commit(offsets):
+        if not offsets:
+            return False
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                if not await self._commit(offsets):
+                    return False
+        except TimeoutError:
+            self.log.warning("a commit was not answered; what it was for will be delivered again")
             return False
         self.committed.update(offsets)
         return True
@@ -274,6 +309,8 @@ class Transport(driver.Transport):
 
 class BatchApp(faust.App):
     """A Faust app some of whose source topics come as batches."""
+
+    logger = logging.getLogger("faust.app")
 
     sources: dict[str, ChannelT[Batch]]
     client_options: dict[str, Any]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from models import weights
 from models.weights import BadWeights, Manifest, ServingModel
@@ -51,27 +52,29 @@ class ModelFeed:
             while True:
                 if not self._caught_up.is_set() and await reader.position(self._tp) >= end:
                     # only now: of the pointers that compaction left, just the last one counts
-                    await self._take(wanted)
-                    wanted = None
+                    wanted = None if await self._take(wanted) else wanted
                     self._caught_up.set()
                 fetched = await reader.getmany(self._tp, timeout_ms=1000)
                 for records in fetched.values():
                     pointed = [r.value for r in records if r.key == weights.POINTER_KEY and r.value]
                     wanted = _version(pointed[-1]) if pointed else wanted
                 if wanted and self._caught_up.is_set():
-                    await self._take(wanted)
-                    wanted = None
+                    wanted = None if await self._take(wanted) else wanted
 
-    async def _take(self, version: str | None) -> None:
+    async def _take(self, version: str | None) -> bool:
+        """Swap a version in, or refuse it; returns whether that is settled, and not to be tried again."""
         if version is None or (self.current is not None and self.current.version == version):
-            return
+            return True
         try:
             manifest, blob = await self._fetch(version)
             model = await asyncio.to_thread(weights.unpack, manifest, blob)
         except BadWeights as error:
             self._telemetry.swaps.labels("refused").inc()
             log.error("model refused, the one before serves on version=%s reason=%s", version, error)
-            return
+            return True
+        except KafkaError as error:
+            log.warning("model could not be fetched, will be again version=%s: %s", version, error)
+            return False
         before = self.current.version if self.current else None
         self.current = model
         self._telemetry.swaps.labels("swapped").inc()
@@ -82,6 +85,7 @@ class ModelFeed:
         self._telemetry.model_trained.set(manifest.trained_at)
         self._telemetry.model_data.set(manifest.data_watermark)
         log.info("model swapped version=%s before=%s sha256=%s", version, before, manifest.sha256[:12])
+        return True
 
     async def _fetch(self, version: str) -> tuple[Manifest, bytes]:
         """Collect one version's chunks and manifest; the other versions' bytes are let go as they come."""

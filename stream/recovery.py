@@ -21,7 +21,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from aiokafka import TopicPartition
@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 class BatchRecovery(Recovery):
     """Faust's recovery service with its one task replaced."""
+
+    logger = logging.getLogger("faust.tables.recovery")
 
     app: BatchApp
     tables: BatchTableManager
@@ -86,6 +88,7 @@ class BatchRecovery(Recovery):
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
         self.completed.set()
+        self.tables.on_ready(time.monotonic() - started)
         log.info(
             "ready generation=%d partitions=%s restored=%d duration_s=%.2f",
             *(generation, sorted(tp.partition for tp in assigned if tp.topic in app.sources)),
@@ -162,12 +165,15 @@ class BatchRecovery(Recovery):
 class BatchTableManager(TableManager):
     """Faust's table manager with our recovery; `changelogs` are its tables' changelogs with their source topics."""
 
+    logger = logging.getLogger("faust.tables.manager")
+
     app: BatchApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.changelogs: list[tuple[Changelog, str]] = []
         self.restore_remaining = 0  # records that a restore has yet to read
+        self.on_ready: Callable[[float], None] = lambda seconds: None  # told how long a rebalance took
         self._source_topics: list[Any] = []
 
     @property

@@ -53,7 +53,7 @@ class Telemetry:
         )
         self.given_back = Counter(
             "rec_batches_given_back",
-            "Batches not sent, as the worker had paused for too long",
+            "Batches read again: the worker had paused, or acks did not come in time",
             registry=registry,
         )
         self.sessions_closed = Counter(

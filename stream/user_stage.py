@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
 
 from models import contracts, state
 from models.contracts import POPULARITY, BadRecord
@@ -25,8 +25,11 @@ from stream.rejects import send_dead_letters
 from stream.telemetry import ONLINE_K, Telemetry
 
 
-class PausedTooLong(Exception):
-    """The group may have given our partitions to another worker: the batch must not be written."""
+class NotSent(Exception):
+    """A batch is not known to be written, and has to be read and decided again; the text says why."""
+
+
+PAUSED = "the worker had paused for longer than the session timeout"
 
 
 class Sending(NamedTuple):
@@ -66,30 +69,29 @@ class UserStage:
         self._thread = ThreadPoolExecutor(1, "recommender")
 
     async def decide_and_send(self, batch: Batch) -> Sending:
-        """Decide a batch, store it, queue what it sends; raises PausedTooLong if nothing must be sent."""
+        """Decide a batch, store it, queue what it sends; raises NotSent if another worker may own its partitions."""
         producer = self._app.kafka_producer()
         async with self._changelog.lock:
             with self._timed("decide"):
                 loop = asyncio.get_running_loop()
                 intake, decision, forwards = await loop.run_in_executor(self._thread, self._decide, batch)
             if not self._app.batch_consumer.may_send(batch):
-                raise PausedTooLong
+                raise NotSent(PAUSED)
             with self._timed("send"):
                 appends, others = await self._send(producer, intake, decision, forwards)
         return Sending(batch, intake, decision, forwards, appends, others)
 
     async def confirm(self, sending: Sending) -> None:
-        """Await the acks of all that a batch sent; raises PausedTooLong if a pause let some of it expire."""
+        """Await the acks of all that a batch sent; raises NotSent if some did not come in time."""
         try:
             with self._timed("ack"):
                 for sent in sending.others:
                     await sent
                 await self._changelog.confirm(self._app.kafka_producer(), sending.appends)
-        except KafkaTimeoutError:
+        except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
+            # expired in the producer, through a pause of ours or the broker's: what did arrive is harmless twice
             self._telemetry.producer_errors.inc()
-            if self._app.batch_consumer.may_send(sending.batch):
-                raise
-            raise PausedTooLong from None  # what waited in the producer through a pause has expired there
+            raise NotSent(str(error) or type(error).__name__) from None
         self._count(sending.intake, sending.decision, sending.forwards)
 
     # -- deciding (in the thread) -----------------------------------------------------------------------------------
@@ -191,6 +193,7 @@ class UserStage:
         telemetry.hits.labels(ONLINE_K).inc(outcomes.hits_at_10)
         telemetry.trials.labels(ONLINE_K).inc(outcomes.trials)
         telemetry.reciprocal_rank.inc(outcomes.reciprocal_rank_sum)
+        telemetry.sessions_closed.labels("gap").inc(outcomes.sessions_closed)
         telemetry.unknown_items.inc(outcomes.unknown_items)
         telemetry.rebuilt.inc(outcomes.rebuilt_users)
         now = time.time()

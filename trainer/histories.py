@@ -113,11 +113,10 @@ def _histories(
     events: list[tuple[str, float, str | None, float | None]],
     offsets: Mapping[int, int],
 ) -> Histories:
-    columns = tuple(zip(*events, strict=True)) or ((), (), (), ())
-    item_ids, items = _places(columns[0])
-    event_types, types = _places(columns[2])
+    item_ids, items = _places([item_id for item_id, _, _, _ in events])
+    event_types, types = _places([event_type for _, _, event_type, _ in events])
     bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    times = _never_falling(np.array(columns[1], np.float64), bounds)
+    times = _never_falling(np.array([time for _, time, _, _ in events], np.float64), bounds)
     return Histories(
         user_ids=users,
         bounds=bounds,
@@ -126,15 +125,14 @@ def _histories(
         times=times,
         event_types=event_types,
         types=types,
-        values=np.array(columns[3], np.float64),  # None becomes NaN
+        values=np.array([value for _, _, _, value in events], np.float64),  # None becomes NaN
         order=np.argsort(times, kind="stable"),
         offsets=dict(offsets),
     )
 
 
-def _places(names: Iterable[str | None]) -> tuple[list[str], Ints]:
+def _places(names: Sequence[str | None]) -> tuple[list[str], Ints]:
     """Sort the distinct names and say where each stands; -1 for None."""
-    names = list(names)
     distinct = sorted({name for name in names if name is not None})
     place: dict[str | None, int] = {name: number for number, name in enumerate(distinct)}
     place[None] = -1

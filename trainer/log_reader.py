@@ -10,6 +10,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 STALL_S = 60.0  # a broker that restarts is back within this; beyond, the caller shall hear of it
+ANSWER_MS = 10_000  # a stop must not wait longer for a broker that is away
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +30,8 @@ class LogReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
+            request_timeout_ms=ANSWER_MS,
+            bootstrap_timeout_ms=ANSWER_MS,
             max_poll_records=10_000,  # a poll costs about as much as 20 records
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )

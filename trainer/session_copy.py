@@ -66,6 +66,7 @@ class SessionCopy:
         if reason := self._stale(reader.topic, bounds, now):
             log.info("reading all of %s: %s", reader.topic, reason)
             self._clear()
+            self._note(topic=reader.topic, read_at=now)  # already: a first read that is stopped is gone on with
         offsets = self.offsets
         spans = {n: (max(offsets.get(n, 0), first), end) for n, (first, end) in bounds.items()}
         left = sum(end - start for start, end in spans.values())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.weights import ServingModel
+from trainer.course import NothingToLearn
 from trainer.evaluation import evaluate, evaluate_popularity, trials
 from trainer.fitting import Fitted, finish, fit, newest_slice
 from trainer.gate import Verdict, gate
@@ -44,6 +45,8 @@ def train(
     Raises NothingToLearn. When `stopping`, what comes back may be half trained and should not be published.
     """
     log.info("training on %d events of %d users", histories.n_events, histories.n_users)
+    if not histories.n_events:
+        raise NothingToLearn("there are no sessions yet")
     watermark = serving.manifest.data_watermark if serving else -math.inf
     cutoff = newest_slice(histories, settings.fitting.valid_fraction, watermark)
     update = serving is not None and settings.fitting.training_mode == "update"

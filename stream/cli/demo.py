@@ -114,11 +114,13 @@ class Demo:
         self._phase = "starting"
         self._model_since = time.monotonic()
         self._model = POPULARITY
+        self._live_s = 0.0
 
     async def run(self) -> Figures:
         """Play the demo; raises Failure if a process ends or a phase takes too long."""
         with administration(self._bootstrap) as admin:
             topic_table.create(admin, topic_table.topic_table(self.topics, partitions=self._options.partitions))
+        self._display.say(f"starting {len(self.workers)} worker(s)")
         for worker in self.workers:
             worker.start()
         for worker in self.workers:
@@ -133,56 +135,54 @@ class Demo:
                 await self._replay(client, "history", history)
                 self._display.say(f"{len(history):,} events of history are in; the trainer fits the first model")
                 self.trainer.start()
-                await self._until_model(client, self._model)
+                await self._until_model(self._model)
                 self._display.say(f"model {self._model} serves; the rest is replayed live")
                 client.measuring = True
-                began, sent_before, waited_s = time.monotonic(), client.sent, 0.0
                 await self._replay(client, "live", live)
-                waiting = time.monotonic()
-                first = self._model
-                await self._until_published(client, first)
-                waited_s = time.monotonic() - waiting
-                await self._replay(client, "live, swap", held_back)
-                seconds = time.monotonic() - began - waited_s
-                await self._until_swapped(client, first)
+                await self._until_published()
+                half, first = len(held_back) // 2, self._model
+                await self._replay(client, "live, swap", held_back[:half])
+                await self._until_model(first)
+                await self._replay(client, "live", held_back[half:])
                 self._phase = "checking"
                 code = await asyncio.to_thread(self.trainer.stop)
                 if code != 0:
                     raise Failure(f"the trainer ended with status {code}: {self.trainer.log_tail()}")
                 swaps = sum(int(w.metric("rec_model_swaps_total", 'result="swapped"')) for w in self.workers)
                 report = await audit(self._bootstrap, self.topics, asking_gap_s=ASKING_GAP_S)
-            return self._figures(client, report, (client.sent - sent_before) / seconds, swaps)
+            return self._figures(client, report, (len(live) + len(held_back)) / self._live_s, swaps)
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes, and take the topics away from a broker that goes on."""
         for process in (self.trainer, *self.workers):
             process.stop()
+        if self.topics.prefix:
+            with administration(self._bootstrap) as admin:
+                admin.delete_topics([spec.name for spec in topic_table.topic_table(self.topics)])
 
     # -- phases -----------------------------------------------------------------------------------------------------
 
     async def _replay(self, client: ReplayClient, phase: str, events: Sequence[Event]) -> None:
         self._phase = phase
         rate = self._options.rate if client.measuring else None
+        began = time.monotonic()
         await self._while_running(client.send(events, rate=rate))
         if not await client.drained(60.0):
             raise Failure(f"{client.outstanding} events have no list after 60 s {self.workers[0].log_tail()}")
+        self._live_s += time.monotonic() - began if client.measuring else 0.0
 
-    async def _until_model(self, client: ReplayClient, before: str) -> None:
+    async def _until_model(self, before: str) -> None:
         """Wait until every worker has a model other than the one before."""
-        self._phase = "training"
+        self._phase = "training" if before == POPULARITY else "swapping"
         await self._while_running(self._poll(lambda: all(v not in ("", before) for v in self._worker_models())))
         self._note_model(self._worker_models()[0])
 
-    async def _until_published(self, client: ReplayClient, before: str) -> None:
-        """Wait until the trainer is about to publish, or has published, the next model."""
+    async def _until_published(self) -> None:
+        """Wait until the trainer has published the next model."""
         self._phase = "retraining"
         await self._while_running(
             self._poll(lambda: self.trainer.metric("rec_models_published_total") >= 2, every_s=0.05)
         )
-
-    async def _until_swapped(self, client: ReplayClient, before: str) -> None:
-        await self._while_running(self._poll(lambda: all(v not in ("", before) for v in self._worker_models())))
-        self._note_model(self._worker_models()[0])
 
     async def _poll(self, condition: object, every_s: float = 0.2) -> None:
         deadline = time.monotonic() + TRAIN_TIMEOUT_S
@@ -249,7 +249,7 @@ class Demo:
             recommendations=report.recommendations,
             lost=report.lost,
             wrong_states=report.wrong_states,
-            model_versions=len([v for v in client.versions if v != POPULARITY]),
+            model_versions=report.model_versions,
             swaps=swaps - len(self.workers),  # the first model replaced no other
             hit_rate_at_10=round(hit_rate, 4),
             popularity_hit_rate_at_10=round(all_time, 4),

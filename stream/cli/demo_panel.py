@@ -68,7 +68,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Say what happens next."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the figures: at once on a terminal, now and then elsewhere."""

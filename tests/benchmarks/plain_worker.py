@@ -25,6 +25,7 @@ from models.recommender import Recommender
 from stream.cli.serving import MetricsServer
 from stream.intake import sourced
 from stream.model_feed import ModelFeed
+from stream.rejects import headers_of
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
@@ -72,9 +73,8 @@ def main() -> int:
         try:
             event = decode_event(record.value)
         except BadRecord as error:
-            await dead_letters.send(
-                key=record.key, value=record.value or b"", headers={"reason": error.reason.encode()}
-            )
+            headers = dict(headers_of(_Place(record.message), error))
+            await dead_letters.send(key=record.key, value=record.value or b"", headers=headers)
             return
         key, at = event.user_id.encode(), record.message
         held = users.get(key)
@@ -91,7 +91,7 @@ def main() -> int:
 
     @app.agent(events, name="plain")
     async def recommend(stream: StreamT[bytes]) -> None:
-        follow = asyncio.ensure_future(feed.follow())
+        follow, watch = asyncio.ensure_future(feed.follow()), asyncio.ensure_future(watch_recovery())
         await feed.caught_up()
         async for record in stream.events():
             if noop:
@@ -99,12 +99,18 @@ def main() -> int:
             else:
                 await one(record)
         follow.cancel()
+        watch.cancel()
 
-    def ready() -> str:
-        return "" if app.tables.recovery.completed.is_set() and not app.rebalancing else "restoring"
+    status = ["starting"]  # for the thread that asks: Faust's objects are the loop's alone
+
+    async def watch_recovery() -> None:
+        while True:
+            done = app.tables.recovery.completed.is_set() and not app.rebalancing
+            status[0] = "" if done else "restoring"
+            await asyncio.sleep(0.25)
 
     worker = Worker(app, loglevel="info", override_logging=False, redirect_stdouts=False, quiet=True)
-    with MetricsServer(telemetry.registry, port=settings.metrics_port, ready=ready):
+    with MetricsServer(telemetry.registry, port=settings.metrics_port, ready=lambda: status[0]):
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
@@ -117,8 +123,8 @@ class _Place:
 
     def __init__(self, message: Any) -> None:
         self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
-        self.timestamp = message.timestamp * 1000
-        self.headers = list((message.headers or {}).items()) if isinstance(message.headers, dict) else message.headers
+        self.timestamp = int(message.timestamp * 1000)
+        self.headers = list(message.headers.items()) if isinstance(message.headers, dict) else message.headers or []
 
 
 if __name__ == "__main__":

@@ -37,11 +37,20 @@ class Counting(Recommender):
             count = 1 if before is None else before.events + 1
             current[key] = decision.states[key] = UserState(offset, {}, [], 0.0, 0, 0, bytes(172), 0, "", [], count)
             decision.recommendations.append(
-                (number, Recommendation(
-                    rec_id(origin.topic, origin.partition, origin.offset), event.user_id, [], "none", "", event.timestamp,
-                    now, origin,
-                ))
-            )  # fmt: skip
+                (
+                    number,
+                    Recommendation(
+                        rec_id(origin.topic, origin.partition, origin.offset),
+                        event.user_id,
+                        [],
+                        "none",
+                        "",
+                        event.timestamp,
+                        now,
+                        origin,
+                    ),
+                )
+            )
         decision.outcomes.applied = len(events)
         return decision
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiokafka
+import psutil
 
 from models.contracts import Event, Topics
 from stream.changelog import append
@@ -85,8 +86,8 @@ async def fill(bootstrap: str, topics: Topics, events: list[Event]) -> None:
     await producer.stop()
 
 
-def drain(bootstrap: str, case: Case, folder: Path, repeat: int) -> float:
-    """Drain one case's backlog by a fresh worker and return its events/s."""
+def drain(bootstrap: str, case: Case, folder: Path, repeat: int) -> tuple[float, float]:
+    """Drain one case's backlog by a fresh worker; returns its events/s, and its CPU time in µs per event."""
     topics = Topics(f"bench-{case.name}-{os.getpid()}-{repeat}.".replace("_", "-"))
     with administration(bootstrap) as admin:
         topic_table.create(admin, topic_table.topic_table(topics, partitions=PARTITIONS))
@@ -102,20 +103,26 @@ def drain(bootstrap: str, case: Case, folder: Path, repeat: int) -> float:
     worker = Process(f"{case.name}-{repeat}", list(case.arguments), folder, environ, free_port(), case.module)
     worker.start()
     try:
-        began, counted = 0.0, 0.0
+        began, counted, cpu_s = 0.0, 0.0, 0.0
         deadline = time.monotonic() + 240.0
         while time.monotonic() < deadline:
             if not worker.running:
                 raise SystemExit(f"{case.name} ended: {worker.log_tail()}")
             done, now = worker.metric("rec_events_total", 'result="applied"'), time.monotonic()
             if not began and done >= case.backlog * WARM_SHARE:
-                began, counted = now, done
+                began, counted, cpu_s = now, done, _cpu_s(worker)
             if done >= case.backlog:
-                return (done - counted) / (now - began)
+                events = done - counted
+                return events / (now - began), (_cpu_s(worker) - cpu_s) / events * 1e6
             time.sleep(0.05)
         raise SystemExit(f"{case.name} did not finish: {worker.log_tail()}")
     finally:
         worker.stop()
+
+
+def _cpu_s(worker: Process) -> float:
+    times = psutil.Process(worker.popen.pid).cpu_times() if worker.popen else None
+    return times.user + times.system if times else 0.0
 
 
 def main() -> int:
@@ -127,13 +134,17 @@ def main() -> int:
     given = parser.parse_args()
     cases = [case for case in CASES if not given.only or case.name in given.only]
     figures: dict[str, list[float]] = {case.name: [] for case in cases}
+    cpu_us: dict[str, list[float]] = {case.name: [] for case in cases}
     with tempfile.TemporaryDirectory(prefix="hrnn-bench-") as folder, LocalKafka() as kafka:
         for repeat in range(given.repeat):
             for case in cases:
-                figures[case.name].append(drain(kafka.bootstrap, case, Path(folder), repeat))
-                sys.stderr.write(f"{case.name:<20} {figures[case.name][-1]:>10,.0f} events/s\n")
+                speed, cpu = drain(kafka.bootstrap, case, Path(folder), repeat)
+                figures[case.name].append(speed)
+                cpu_us[case.name].append(cpu)
+                sys.stderr.write(f"{case.name:<20} {speed:>10,.0f} events/s {cpu:>8,.0f} µs of CPU per event\n")
     medians = {name: sorted(values)[len(values) // 2] for name, values in figures.items()}
     line = {name: round(value, 1) for name, value in medians.items()}
+    line |= {f"{name}_cpu_us": round(sorted(values)[len(values) // 2], 1) for name, values in cpu_us.items()}
     for name, (ours, theirs, aim) in RATIOS.items():
         if ours in medians and theirs in medians:
             line[name] = round(medians[ours] / medians[theirs], 2)

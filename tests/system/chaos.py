@@ -98,7 +98,8 @@ class Faults:
         self._run.terms += 1
         began = time.monotonic()
         code = await asyncio.to_thread(worker.stop, 30.0)
-        if code != 0 or time.monotonic() - began > 15.0:
+        # -SIGTERM: it had not come so far as to handle the signal, and had nothing to finish
+        if code not in (0, -signal.SIGTERM) or time.monotonic() - began > 15.0:
             self._run.slow_stops += 1
             self._say(f"{worker.name} took {time.monotonic() - began:.1f} s to stop, status {code}")
         worker.start()
@@ -178,7 +179,7 @@ async def chaos(
                 process.start()
         for process in processes:
             await asyncio.to_thread(process.wait_ready)
-        await _settled(processes)
+        await _settled(processes, client)
         await asyncio.sleep(12.0)  # a worker looks for another's writes every ten seconds
         run.foreign_records = sum(int(p.metric("rec_foreign_changelog_records_total")) for p in processes)
         recoveries = sorted(_recovery_s(client, at) for at in faults.at)
@@ -195,13 +196,14 @@ async def chaos(
     return run
 
 
-async def _settled(processes: list[Process]) -> None:
-    """Wait until no worker has lag, for three looks a second apart: not every event gets a list to count."""
-    quiet, deadline = 0, time.monotonic() + SETTLE_S
-    while quiet < 3 and time.monotonic() < deadline:
+async def _settled(processes: list[Process], client: ReplayClient) -> None:
+    """Wait until no worker has lag and no list comes, for eight looks a second apart: not every event gets a list."""
+    quiet, answers, deadline = 0, -1, time.monotonic() + SETTLE_S
+    while quiet < 8 and time.monotonic() < deadline:
         await asyncio.sleep(1.0)
         lags = [await asyncio.to_thread(process.metric, "rec_consumer_lag_records") for process in processes]
-        quiet = quiet + 1 if sum(lags) == 0 else 0
+        quiet = quiet + 1 if sum(lags) == 0 and client.answers == answers else 0
+        answers = client.answers
 
 
 def _recovery_s(client: ReplayClient, at: float) -> float:

@@ -36,6 +36,7 @@ JUNK = {
     "a time that overflows": ("wrong_type", b'{"user_id":"u","item_id":"i","timestamp":1e999}'),
     "no time": ("missing_field", b'{"user_id":"u","item_id":"i"}'),
     "an empty user": ("bad_id", b'{"user_id":"","item_id":"i","timestamp":1}'),
+    "a user with a NUL": ("bad_id", b'{"user_id":"__faust\\u0000offset__","item_id":"i","timestamp":1}'),
     "an endless item": ("bad_id", b'{"user_id":"u","item_id":"%s","timestamp":1}' % (b"i" * 257)),
     "before 1970": ("bad_timestamp", b'{"user_id":"u","item_id":"i","timestamp":-1}'),
     "no value": ("null_value", None),

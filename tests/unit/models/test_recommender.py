@@ -164,6 +164,7 @@ def test_sessions_are_written_as_they_grow() -> None:
     assert (first.start, first.end, len(first.events)) == (1000.0, 2800.0, 2)
     assert second.events == [("item-1", 4600.5, None, None)]
     assert decision.outcomes.sessions_opened == 2
+    assert decision.outcomes.sessions_closed == 1
     assert [r.session_id for _, r in decision.recommendations] == ["u|1000", "u|1000", "u|4600.5"]
 
 

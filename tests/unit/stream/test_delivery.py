@@ -1,0 +1,111 @@
+"""The bookkeeping of batches: what may begin, what counts as finished, what is read again."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from stream.delivery import Batch, BatchConsumer
+
+A, B = TP("interactions", 0), TP("interactions", 1)
+
+
+class Books(BatchConsumer):
+    """A consumer without a broker: its positions, and the seeks that it would have made."""
+
+    def __init__(self, at: dict[TP, int]) -> None:
+        self.sought: list[tuple[TP, int]] = []
+        self.app = SimpleNamespace(  # type: ignore[assignment]
+            consumer_generation_id=1,
+            rebalancing=False,
+            conf=SimpleNamespace(broker_session_timeout=10.0),
+            crashed=False,
+        )
+        self.keep_books()
+        for books in (self.expected, self.next_to_begin, self.next_to_finish, self.committed):
+            books.update(at)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        self.sought.append((partition, offset))
+
+
+def batch(*stretches: tuple[TP, int, int], generation: int = 1, age_s: float = 0.0) -> Batch:
+    """A batch of the offsets [first, end) of each partition."""
+    records: dict[TP, Any] = {
+        tp: [SimpleNamespace(offset=offset, timestamp=0) for offset in range(first, end)]
+        for tp, first, end in stretches
+    }
+    starts = {tp: first for tp, first, _ in stretches}
+    return Batch(generation, time.monotonic() - age_s, starts, records)
+
+
+async def test_batches_in_line_begin_and_finish_one_after_the_other() -> None:
+    books = Books({A: 0})
+    first, second = batch((A, 0, 5)), batch((A, 5, 9))
+    assert await books.begin(first)
+    assert await books.begin(second)
+    assert books.busy
+    assert books.next_to_finish == {A: 0}
+    books.finished(first)
+    assert books.next_to_finish == {A: 5}
+    books.finished(second)
+    assert books.next_to_finish == {A: 9}
+    assert not books.busy
+
+
+async def test_a_batch_out_of_line_does_not_begin_and_is_read_from_where_the_line_ends() -> None:
+    books = Books({A: 0, B: 3})
+    books.expected = {A: 9, B: 6}
+    assert not await books.begin(batch((A, 5, 9), (B, 3, 6)))
+    assert books.sought == [(A, 0), (B, 3)]
+    assert books.expected == {A: 0, B: 3}
+
+
+async def test_what_was_given_back_is_read_again_and_so_is_what_came_after_it() -> None:
+    books = Books({A: 0, B: 0})
+    first, second = batch((A, 0, 5)), batch((A, 5, 9), (B, 0, 4))
+    assert await books.begin(first)
+    assert await books.begin(second)
+    await books.give_back(first)
+    assert books.sought == [(A, 0)]
+    assert not books.may_send(second), "it would run ahead of what it follows"
+    books.finished(second)
+    assert books.next_to_finish == {A: 0, B: 4}, "B's records were finished, A's have a hole before them"
+    assert await books.begin(batch((A, 0, 9)))
+
+
+async def test_nothing_begins_amid_a_rebalance_or_from_before_one() -> None:
+    books = Books({A: 0})
+    assert not await books.begin(batch((A, 0, 5), generation=0))
+    books.app.rebalancing = True
+    assert not await books.begin(batch((A, 0, 5)))
+    assert books.sought == [], "the rebalance seeks"
+
+
+async def test_what_an_earlier_generation_finished_is_not_committed() -> None:
+    books = Books({A: 0})
+    old = batch((A, 0, 5))
+    assert await books.begin(old)
+    books.app.consumer_generation_id = 2
+    books.finished(old)
+    assert books.next_to_finish == {A: 0}
+    assert not books.busy
+
+
+@pytest.mark.parametrize(("age_s", "sends"), [(0.0, True), (9.0, True), (11.0, False)])
+async def test_a_batch_older_than_the_session_timeout_is_not_sent(age_s: float, sends: bool) -> None:
+    books = Books({A: 0})
+    given = batch((A, 0, 5), age_s=age_s)
+    assert await books.begin(given)
+    assert books.may_send(given) is sends
+
+
+async def test_a_hole_begins_where_the_line_ends() -> None:
+    books = Books({A: 5})
+    records: dict[TP, Any] = {A: [SimpleNamespace(offset=8, timestamp=0)]}
+    assert await books.begin(Batch(1, time.monotonic(), {A: 5}, records))
+    assert books.next_to_begin == {A: 9}

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from models.contracts import Event
+from stream.delivery import Batch
+from stream.intake import ORIGIN_HEADER, Intake, home_of, origin_header_of, origin_of, sourced, strays, take_in
+
+EVENT = b'{"user_id":"u","item_id":"i","timestamp":1}'
+
+
+def record(partition: int = 0, offset: int = 5, value: bytes | None = EVENT, **more: Any) -> Any:
+    given = {"topic": "interactions", "key": None, "headers": [], "timestamp": 1_700_000_000_123}
+    return SimpleNamespace(partition=partition, offset=offset, value=value, **(given | more))
+
+
+def event(user_id: str) -> Event:
+    return Event(user_id, "i", 1.0)
+
+
+# what Kafka's own default partitioner gives: toPositive(murmur2(key)) % 8, by the JVM's code
+@pytest.mark.parametrize(("user_id", "home"), [("21", 3), ("foobar", 2), ("a-little-bit-long-string", 4)])
+def test_home_is_where_kafkas_own_clients_put_a_key(user_id: str, home: int) -> None:
+    murmur2 = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536}[user_id]
+    assert (murmur2 & 0x7FFFFFFF) % 8 == home_of(user_id, 8)
+
+
+def test_a_batch_is_decoded_in_order_and_what_is_wrong_is_set_apart() -> None:
+    records = [record(offset=5), record(offset=6, value=b"junk"), record(offset=7, value=None), record(offset=8)]
+    intake = take_in(Batch(1, 0.0, {TP("interactions", 0): 5}, {TP("interactions", 0): records}))
+    assert [r.offset for r, _ in intake.events] == [5, 8]
+    assert [(r.offset, error.reason) for r, error in intake.rejects] == [(6, "not_json"), (7, "null_value")]
+
+
+def test_each_user_is_read_once_per_partition() -> None:
+    intake = Intake(
+        [(record(1), event("a")), (record(1), event("b")), (record(1), event("a")), (record(2), event("a"))]
+    )
+    assert intake.users() == {1: [b"a", b"b"], 2: [b"a"]}
+
+
+def test_only_users_without_a_state_here_and_at_home_elsewhere_are_sent_on() -> None:
+    home = home_of("u", 8)
+    elsewhere = (home + 1) % 8
+    intake = Intake([(record(home), event("u")), (record(elsewhere), event("u"))])
+    assert strays(intake, {}, 8) == {1: home}
+    assert strays(intake, {(elsewhere, "u"): b"state"}, 8) == {}
+
+
+def test_an_event_that_was_sent_on_keeps_its_first_place_and_time() -> None:
+    first = record(3, 77)
+    arrived = record(6, 900, headers=[origin_header_of(first)], timestamp=1_700_000_999_000)
+    given = sourced(arrived, event("u"))
+    assert (given.partition, given.offset, given.now) == (6, 900, 1_700_000_000.123)
+    assert (given.origin.partition, given.origin.offset) == (3, 77)
+    assert strays(Intake([(arrived, event("u"))]), {}, 8) == {}
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"1/2", b"-1/2/3", b"0/5/1700000000123", b"1/2/3/4", b"9" * 20 + b"/1/1"])
+def test_a_header_that_names_no_other_place_is_ignored(value: bytes) -> None:
+    assert origin_of(record(0, headers=[(ORIGIN_HEADER, value)])) is None
