@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -90,8 +91,15 @@ class Changelog:
         self.last_known: dict[int, int] = {}  # per partition: up to here every record is ours, or read and merged
 
     def read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
-        """Read the values of many keys at once."""
-        values: list[bytes | None] = self.table.data._db_for_partition(partition).get(keys)
+        """Read the values of many keys at once; a store that turns out damaged is deleted, for the next start."""
+        store = self.table.data
+        try:
+            values: list[bytes | None] = store._db_for_partition(partition).get(keys)
+        except Exception as error:
+            if str(error).startswith("Corruption"):  # rocksdict raises plain Exception
+                # its handle stays open: one that is opened anew would be empty, and be given an offset all the same
+                shutil.rmtree(store.partition_path(partition), ignore_errors=True)
+            raise
         return values
 
     async def write(

@@ -18,6 +18,7 @@ What it mends, and where Faust 0.15.3 has it (`Recovery`, tables/recovery.py):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
@@ -138,28 +139,33 @@ class BatchRecovery(Recovery):
 
     def _held_up_to(self, changelog: Changelog, partition: int, end: int) -> int:
         """Tell up to which offset of its changelog a store reaches; a store that can't be right is deleted (-1)."""
-        store = changelog.table.data
-        try:
-            held = store.persisted_offset(TP(changelog.topic, partition))
-        except Exception as error:
-            # rocksdict raises plain Exception; a lock means another process has the folder, which deleting would harm
-            if "lock" in str(error).lower():
-                raise
-            log.error("store is damaged and will be restored partition=%d error=%s", partition, error)
-            self._delete(store, partition)
-            return -1
+        held = _persisted_offset(changelog, partition)
         if held is None:
             return -1
         if held >= end:
             log.error("store is ahead of its changelog and will be restored partition=%d at=%d", partition, held)
-            self._delete(store, partition)
+            _delete(changelog.table.data, partition)
             return -1
-        return int(held)
+        return held
 
-    @staticmethod
-    def _delete(store: Any, partition: int) -> None:
-        store._dbs.pop(partition, None)
-        shutil.rmtree(store.partition_path(partition), ignore_errors=True)
+
+def _persisted_offset(changelog: Changelog, partition: int) -> int | None:
+    """Open a store and read up to which offset of its changelog it reaches; a damaged store is deleted (None)."""
+    try:
+        held: int | None = changelog.table.data.persisted_offset(TP(changelog.topic, partition))
+    except Exception as error:
+        # rocksdict raises plain Exception; a lock means another process has the folder, which deleting would harm
+        if "/LOCK" in str(error):
+            raise
+        log.error("store is damaged and will be restored partition=%d error=%s", partition, error)
+        _delete(changelog.table.data, partition)
+        return None
+    return held
+
+
+def _delete(store: Any, partition: int) -> None:
+    store._dbs.pop(partition, None)
+    shutil.rmtree(store.partition_path(partition), ignore_errors=True)
 
 
 class BatchTableManager(TableManager):
@@ -182,6 +188,16 @@ class BatchTableManager(TableManager):
         if self._recovery is None:
             self._recovery = BatchRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return cast(BatchRecovery, self._recovery)
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Delete damaged stores before Faust opens them, which would crash the worker."""
+        for changelog, source in self.changelogs:
+            for partition in {tp.partition for tp in newly_assigned if tp.topic in (changelog.topic, source)}:
+                with contextlib.suppress(Exception):  # locked by a process that is about to end: Faust waits for it
+                    _persisted_offset(changelog, partition)
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _update_channels(self) -> None:
         if not self._source_topics:

@@ -6,11 +6,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from models.sessions import SessionRules
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.contracts import Topics
+from models.sessions import SessionRules
 
 
 class KafkaSettings(BaseSettings):

@@ -51,7 +51,7 @@ def junk_values() -> dict[str, bytes | None]:
         "not_json: random bytes": os.urandom(64),
         "not_json: NaN": b'{"user_id":"u","item_id":"i","timestamp":NaN}',
         "not_json: cut off": good[:-4],
-        "not_json: deep": b"[" * 50_000,
+        "not_json: deep": good[:-1] + b',"properties":' + b"[" * 50_000,
         "wrong_type: a number for a user": b'{"user_id":5,"item_id":"i","timestamp":1}',
         "wrong_type: a text for a time": b'{"user_id":"u","item_id":"i","timestamp":"now"}',
         "wrong_type: no object": b"[1]",

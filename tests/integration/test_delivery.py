@@ -1,0 +1,137 @@
+"""Events on their way in: stops, pauses and holes in the log, with everything audited after each."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiokafka
+import pytest
+
+from stream.changelog import append
+from stream.cli.processes import Process
+from stream.cli.produce import value_of
+from tests.running import (
+    READY_S,
+    SESSION_TIMEOUT_S,
+    Deployment,
+    answers_more,
+    assert_passes,
+    log_of,
+    made_events,
+    under_load,
+    wait_until,
+)
+
+STOP_S = 15.0
+STOP_AFTER_A_PAUSE_S = 25.0
+
+
+@pytest.fixture
+def deployment(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Deployment]:
+    with Deployment(kafka, topic_prefix, tmp_path) as made:
+        made.publish("v1")
+        yield made
+
+
+def stopped_within(worker: Process, limit_s: float) -> int | None:
+    """Ask a worker to stop, and give its exit status if it ended in time."""
+    worker.signal(signal.SIGTERM)
+    deadline = time.monotonic() + limit_s
+    while worker.running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return worker.exit_code
+
+
+async def test_a_stop_under_load_loses_nothing_and_repeats_nothing(deployment: Deployment) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    async with under_load(deployment) as client:
+        await answers_more(client, 800)
+        code = await asyncio.to_thread(stopped_within, worker, STOP_S)
+        assert code == 0, f"status {code}: {worker.log_tail(40)}"
+        worker.start()
+        await answers_more(client, 800)
+    assert await asyncio.to_thread(stopped_within, worker, STOP_S) == 0
+    assert_passes(report := await deployment.audited())
+    assert report.duplicates == 0
+    assert report.events == report.recommendations == client.sent
+
+
+async def test_a_stop_right_after_a_long_pause_ends_too(deployment: Deployment) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    async with under_load(deployment) as client:
+        await answers_more(client, 400)
+        worker.signal(signal.SIGSTOP)
+        await asyncio.sleep(SESSION_TIMEOUT_S + 2)
+        worker.signal(signal.SIGCONT)
+        code = await asyncio.to_thread(stopped_within, worker, STOP_AFTER_A_PAUSE_S)
+        assert code == 0, f"status {code}: {worker.log_tail(40)}"
+        worker.start()
+        await asyncio.to_thread(worker.wait_ready, READY_S)
+    assert_passes(await deployment.audited())
+
+
+async def test_a_worker_that_slept_through_its_timeout_goes_on(deployment: Deployment) -> None:
+    sleeper = await asyncio.to_thread(deployment.ready_worker, "sleeper")
+    async with under_load(deployment) as client:
+        await answers_more(client, 400)
+        sleeper.signal(signal.SIGSTOP)
+        other = await asyncio.to_thread(deployment.ready_worker, "other")  # once the sleeper is taken for dead
+        await answers_more(client, 400)
+        sleeper.signal(signal.SIGCONT)
+        await answers_more(client, 1200)
+        await asyncio.to_thread(wait_until, lambda: sleeper.get("/readyz")[0] == other.get("/readyz")[0] == 200)
+    assert sleeper.running, sleeper.log_tail(40)
+    assert_passes(await deployment.audited())
+
+
+async def test_a_kill_repeats_lists_only_under_their_own_ids(deployment: Deployment) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    async with under_load(deployment) as client:
+        await answers_more(client, 700)
+        worker.kill()
+        worker.start()
+        await answers_more(client, 700)
+    assert_passes(report := await deployment.audited())
+    assert report.recommendations == report.events == client.sent
+
+
+async def test_the_markers_of_transactions_are_no_loss(deployment: Deployment) -> None:
+    """A commit or an abort takes an offset that no reader is given a record for."""
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    events = iter(made_events(400, users=12))
+
+    async def send(producer: aiokafka.AIOKafkaProducer, count: int) -> None:
+        for partition in range(deployment.partitions):
+            values = [(event.user_id.encode(), value_of(event)) for event, _ in zip(events, range(count), strict=False)]
+            for sent in await append(producer, deployment.topics.interactions, partition, values):
+                await sent.acked
+
+    def bare() -> aiokafka.AIOKafkaProducer:
+        return aiokafka.AIOKafkaProducer(bootstrap_servers=deployment.bootstrap)
+
+    transactional = aiokafka.AIOKafkaProducer(
+        bootstrap_servers=deployment.bootstrap, transactional_id=deployment.topics.prefix
+    )
+    async with bare() as plain, transactional as producer:
+        for number in range(4):
+            await send(plain, 5)
+            await producer.begin_transaction()
+            await send(producer, 5)
+            await (producer.abort_transaction() if number == 1 else producer.commit_transaction())
+            await send(plain, 5)
+            # the worker must come to each marker at the head of a fetch, and not within one
+            await asyncio.to_thread(_until_at_rest, deployment, worker)
+    assert "log has no records" in log_of(worker)
+    assert_passes(report := await deployment.audited())
+    assert report.applied > 150
+    assert worker.running
+
+
+def _until_at_rest(deployment: Deployment, worker: Process) -> None:
+    """Wait until the worker has finished all that can be read of the log."""
+    sources = len(deployment.records(deployment.topics.interactions))
+    wait_until(lambda: worker.metric("rec_events_total") + worker.metric("rec_forwarded_events_total") >= sources)
