@@ -2,6 +2,10 @@
 
 Ma & Narayanaswamy, Hierarchical Temporal-Contextual Recommenders (NIPS 2018 workshop). The step for item k
 takes the gap that *follows* it: it can be taken once the next event is there, or a time of asking is assumed.
+
+With signals, a score is w_j . out(h) + b_j + sum_k a_k(h) trend_k(j) + sum_f s_f(h) sparse_f(j): each state decides
+how far to follow the crowd, and which crowd. Trends are columns of the decoder's matrix, so all of it but the
+sparse part is one product.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from models.control import DEFAULT_BOUNDS_S
+from models.signals import SignalRules
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class HRNNConfig:
     type_dimension: int = 4  # shops and sites have some 3 to 10 event types
     dropout: float = 0.1  # in training only: on the inputs and before the output layer
     tied: bool = False  # a separate output matrix: what an item leads to is not what leads to it
+    half_lives_s: tuple[float, ...] = ()  # of trends; none: a model that knows no signals, as the paper's
+    successor_half_life_s: float = 0.0  # of what follows the last items; 0: not looked at
+    repeats: bool = False  # a weight for what the user has had: films are seen once, milk is bought each week
+    net: bool = True  # without, states only weigh the signals: what the rest is worth is measured so
 
     def __post_init__(self) -> None:
         """Refuse shapes that no weights can have."""
@@ -39,23 +48,45 @@ class HRNNConfig:
             if type(number) is not int or not least <= number <= _MOST:
                 raise ValueError(f"{name} is {number!r}, not a whole number from {least} to {_MOST}")
         bounds = self.control_bounds_s
+        lives = (*self.half_lives_s, *([self.successor_half_life_s] if self.successor_half_life_s else []))
+        if any(type(life) not in (int, float) or not math.isfinite(life) or life <= 0 for life in lives):
+            raise ValueError(f"half-lives {lives!r} are not finite positive seconds")
         if any(type(bound) not in (int, float) or not math.isfinite(bound) or bound <= 0 for bound in bounds):
             raise ValueError(f"control_bounds_s {bounds!r} are not finite positive seconds")
         if any(later <= earlier for earlier, later in itertools.pairwise(bounds)):
             raise ValueError(f"control_bounds_s {bounds!r} do not rise")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}, not a share below 1")
-        if type(self.tied) is not bool:
-            raise ValueError(f"tied is {self.tied!r}, neither true nor false")
+        for name in ("tied", "repeats", "net"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, neither true nor false")
 
     @property
     def n_levels(self) -> int:
         """Count the levels of the control signal: one more than its bounds."""
         return len(self.control_bounds_s) + 1
 
+    @property
+    def n_trends(self) -> int:
+        """Count the trends, K."""
+        return len(self.half_lives_s)
+
+    @property
+    def n_sparse(self) -> int:
+        """Count the sparse parts of a score: what follows the last items, then what the user has had."""
+        return (self.successor_half_life_s > 0) + self.repeats
+
+    @property
+    def signal_rules(self) -> SignalRules | None:
+        """Say what is to be counted for this model; None for one that looks at no counts."""
+        if not self.half_lives_s and not self.successor_half_life_s:
+            return None
+        successors = self.successor_half_life_s or SignalRules.successor_half_life_s
+        return SignalRules(half_lives_s=self.half_lives_s, successor_half_life_s=successors)
+
     def to_dict(self) -> dict[str, Any]:
         """Write the shape as JSON can hold it."""
-        return {**dataclasses.asdict(self), "control_bounds_s": list(self.control_bounds_s)}
+        return {**dataclasses.asdict(self), **{name: list(getattr(self, name)) for name in _LISTS}}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> HRNNConfig:
@@ -63,12 +94,14 @@ class HRNNConfig:
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown or "n_items" not in fields:
             raise ValueError(f"unknown keys {sorted(unknown)}" if unknown else "n_items is missing")
-        bounds = fields.get("control_bounds_s", DEFAULT_BOUNDS_S)
-        if not isinstance(bounds, list | tuple):
-            raise ValueError(f"control_bounds_s is {bounds!r}, not a list")
-        return cls(**{**fields, "control_bounds_s": tuple(bounds)})
+        lists = {name: fields[name] for name in _LISTS if name in fields}
+        for name, given in lists.items():
+            if not isinstance(given, list | tuple):
+                raise ValueError(f"{name} is {given!r}, not a list")
+        return cls(**{**fields, **{name: tuple(given) for name, given in lists.items()}})
 
 
+_LISTS = ("control_bounds_s", "half_lives_s")  # tuples, which JSON has not
 _MOST = 1 << 30  # beyond this no weights fit the size that is accepted anyway
 _LEAST = {
     "n_items": 1,
@@ -86,6 +119,17 @@ class StepInputs(NamedTuple):
     level: Tensor  # int64: the level of the gap that follows it
     type_idx: Tensor  # int64
     value: Tensor  # float32: standardized, 0 for none
+
+
+class Decoder(NamedTuple):
+    """What queries are multiplied with, at one moment; rows beyond the catalogue's are of items it does not have."""
+
+    matrix: Tensor  # (rows, H + K): the trends are its last columns
+    bias: Tensor  # (rows,)
+
+
+Sparse = Sequence[tuple[Tensor, Tensor]]
+"""By sparse part: rows (B, S) int64 and values (B, S), filled up with row 0 at value 0."""
 
 
 class HRNN(nn.Module):
@@ -107,6 +151,13 @@ class HRNN(nn.Module):
         if not config.tied:
             self.decoder = nn.Embedding(config.n_items + 1, width)
             nn.init.normal_(self.decoder.weight, std=1 / math.sqrt(width))
+        if config.n_trends + config.n_sparse:
+            self.mixture = nn.Linear(width, config.n_trends + config.n_sparse)
+            nn.init.zeros_(self.mixture.weight)  # everyone follows the crowd alike, until told otherwise
+            start = [1 / max(1, config.n_trends)] * config.n_trends  # in proportion to counts, of all half-lives alike
+            start += [0.5] * (config.successor_half_life_s > 0) + [0.0] * config.repeats
+            with torch.no_grad():
+                self.mixture.bias.copy_(torch.tensor(start))
         with torch.no_grad():
             self.item.weight[0] = 0  # what training never saw says nothing, rather than something at random
 
@@ -153,11 +204,37 @@ class HRNN(nn.Module):
 
     def queries(self, h: Tensor) -> Tensor:
         """Turn states into what items are scored by: h (..., H) -> (..., H)."""
+        if not self.config.net:
+            return torch.zeros_like(h)
         return self.out(nn.functional.dropout(h, self.config.dropout, self.training))  # type: ignore[no-any-return]
 
-    def scores(self, h: Tensor) -> Tensor:
-        """Score every item: h (B, H) -> (B, n_items + 1), with -inf for row 0."""
-        scores = torch.addmm(self.bias, self.queries(h), self.output_matrix.T)
+    def mixture_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Weigh the signals: h (B, H) -> of trends (B, K), of sparse parts (B, n_sparse)."""
+        if not hasattr(self, "mixture"):
+            return h.new_zeros(len(h), 0), h.new_zeros(len(h), 0)
+        mixed = self.mixture(nn.functional.dropout(h, self.config.dropout, self.training))
+        return mixed[:, : self.config.n_trends], mixed[:, self.config.n_trends :]
+
+    def decoder_at(self, trends: Tensor) -> Decoder:
+        """Append the trends of a moment: (K, rows), rows >= n_items + 1 -> Decoder of as many rows.
+
+        Items that training has not seen have row 0's weights, which stand for any such item.
+        """
+        new = trends.shape[1] - self.config.n_items - 1
+        matrix = torch.cat((self.output_matrix, self.output_matrix[:1].expand(new, -1)))
+        bias = torch.cat((self.bias, self.bias[:1].expand(new)))
+        return Decoder(torch.cat((matrix, trends.T), 1), bias)
+
+    def scores(self, h: Tensor, decoder: Decoder | None = None, sparse: Sparse = ()) -> Tensor:
+        """Score every item: h (B, H) -> (B, rows), with -inf for row 0; without a decoder trends count as 0."""
+        queries = self.queries(h)
+        trend_weights, sparse_weights = self.mixture_of(h)
+        if decoder is None:
+            scores = torch.addmm(self.bias, queries, self.output_matrix.T)
+        else:
+            scores = torch.addmm(decoder.bias, torch.cat((queries, trend_weights), 1), decoder.matrix.T)
+        for part, (rows, values) in enumerate(sparse):
+            scores.scatter_add_(1, rows, values * sparse_weights[:, part, None])
         scores[:, 0] = -math.inf
         return scores
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from models.contracts import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
 from models.popularity import Popularity
-from models.scoring import Scoring
+from models.scoring import Moment, Scoring
 from models.sessions import Placement, SessionRules
 from models.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
 from models.walk import Ask, Hidden, SourcedEvent, Walk
@@ -83,8 +83,12 @@ class Recommender:
         states: Mapping[UserKey, UserState],
         events: Sequence[SourcedEvent],
         generated_at: float,
+        moment: Moment | None = None,
     ) -> Decision:
-        """Apply events, each user's in the order given, and list what each of them leads to."""
+        """Apply events, each user's in the order given, and list what each of them leads to.
+
+        `moment` is what the live signals say, read for this very model; without it they count for nothing.
+        """
         decision = Decision()
         walks: dict[UserKey, Walk] = {}
         asks: list[Ask] = []
@@ -107,7 +111,7 @@ class Recommender:
         if model is not None and asks:
             moved = [walk for walk in walks.values() if walk.applied or walk.redelivered]
             scoring = Scoring(model, moved, asks, self._history_events)
-            lists = scoring.lists(self._top_k, self._exclude_seen, self._asking_gap_s)
+            lists = scoring.lists(self._top_k, self._exclude_seen, self._asking_gap_s, moment)
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
         self._recommend(POPULARITY if model is None else model.version, events, asks, lists, generated_at, decision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor
 
 from models.contracts import RankedItem
+from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
+from models.signal_table import SignalTable, padded
+from models.signals import LAST_ITEMS
 from models.walk import Ask, Hidden, Walk
 from models.waves import Rows, Waves
 from models.weights import ServingModel
@@ -20,6 +24,26 @@ ROWS_AT_ONCE = 32  # their scores stay in a core's cache for the ranking: 64 row
 SCORE_DIGITS = 6  # float32 holds hardly more, and the rest would be half of a list's bytes
 
 _item_id = attrgetter("item_id")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The live signals of one moment, in one reference, as the weights are."""
+
+    table: SignalTable  # its rows are the model's catalogue's, then those of new items
+    decoder: Decoder
+
+    def rows(self, item_ids: Sequence[str]) -> Rows:
+        """Look items' rows up; 0 for those that came after this moment."""
+        rows = np.array([self.table.row(item_id) for item_id in item_ids], np.int64)
+        rows[rows >= len(self.decoder.bias)] = 0
+        return rows
+
+    @classmethod
+    def of(cls, model: ServingModel, table: SignalTable, t: float) -> Moment:
+        """Read all trends at a time: what is worth doing once a second, off a batch's way."""
+        with torch.inference_mode():
+            return cls(table, model.model.decoder_at(torch.from_numpy(table.trends(t))))
 
 
 class Scoring:
@@ -84,33 +108,67 @@ class Scoring:
         return depths
 
     @torch.inference_mode()
-    def lists(self, places: int, exclude_seen: bool, asking_gap_s: float) -> list[list[RankedItem]]:
-        """Rank a list for every ask, of `places` items or of as many as are not excluded."""
+    def lists(
+        self, places: int, exclude_seen: bool, asking_gap_s: float, moment: Moment | None = None
+    ) -> list[list[RankedItem]]:
+        """Rank a list for every ask, of `places` items or of as many as are not excluded.
+
+        Without a moment no signal counts for anything, and only the model's own catalogue is ranked.
+        """
         pending = [ask.pending for ask in self._asks]
         asked = self._waves.asked(self._h, pending, self._pending_rows, asking_gap_s)
-        seen, bounds = self._seen() if exclude_seen else ((_NONE, _NONE), [0] * (len(pending) + 1))
+        seen, bounds = self._seen(moment) if exclude_seen else ((_NONE, _NONE), [0] * (len(pending) + 1))
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(pending))
             here = slice(bounds[start], bounds[stop])
-            ranked = self._model.model.scores(asked[start:stop])
-            lists += self._best(ranked, (seen[0][here] - start, seen[1][here]), places)
+            if moment is None:
+                ranked = self._model.model.scores(asked[start:stop])
+            else:
+                sparse = self._sparse(moment, self._asks[start:stop], asking_gap_s)
+                ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
+            lists += self._best(ranked, (seen[0][here] - start, seen[1][here]), places, moment)
         return lists
 
-    def _seen(self) -> tuple[tuple[Rows, Rows], list[int]]:
+    def _sparse(self, moment: Moment, asks: Sequence[Ask], asking_gap_s: float) -> Sparse:
+        """Read what follows each user's last items, and what the user has had."""
+        config, table = self._model.model.config, moment.table
+        had = [
+            [event.item_id for event in ask.walk.history[ask.begin : ask.end]] or [ask.pending.item_id] for ask in asks
+        ]
+        parts = []
+        if config.successor_half_life_s:
+            last = [list(map(table.row, items[-len(LAST_ITEMS) :])) for items in had]
+            at = [ask.pending.timestamp + asking_gap_s for ask in asks]
+            parts.append(padded(map(table.successors, last, at)))
+        if config.repeats:
+            distinct = [np.unique(moment.rows(items)) for items in had]
+            parts.append(padded((rows, np.ones(len(rows), np.float32)) for rows in distinct))
+        for rows, values in parts:
+            late = rows >= len(moment.decoder.bias)
+            rows[late], values[late] = 0, 0.0
+        return [(torch.from_numpy(rows), torch.from_numpy(values)) for rows, values in parts]
+
+    def _seen(self, moment: Moment | None) -> tuple[tuple[Rows, Rows], list[int]]:
         """Find what not to name: (ask indices (N,), item rows (N,)), and where each ask's begin and end."""
         columns: list[Rows] = []
         bounds = [0]
         for ask, row in zip(self._asks, self._pending_rows, strict=True):
             # the pending item stands in the retained history, but for an event that was cut off it
             rows = ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
+            if moment is not None and not rows.all():  # new items, which the table alone has rows of
+                had = ask.walk.history[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else [ask.pending]
+                rows = moment.rows([event.item_id for event in had])
             columns.append(rows)
             bounds.append(bounds[-1] + len(rows))
         return (np.repeat(np.arange(len(columns)), np.diff(bounds)), np.concatenate(columns)), bounds
 
-    def _best(self, ranked: Tensor, seen: tuple[Rows, Rows], places: int) -> list[list[RankedItem]]:
+    def _best(
+        self, ranked: Tensor, seen: tuple[Rows, Rows], places: int, moment: Moment | None
+    ) -> list[list[RankedItem]]:
         rows, scores = top_k(ranked, places, seen)
-        item_of_row = self._model.catalogue.item_of_row.__getitem__
+        items = self._model.catalogue.item_of_row if moment is None else moment.table.item_of_row
+        item_of_row = items.__getitem__
         counts = np.count_nonzero(scores > -math.inf, axis=1).tolist()
         shown = scores.astype(np.float64).round(SCORE_DIGITS).tolist()
         return [

@@ -12,17 +12,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.control import DEFAULT_BOUNDS_S
 from models.hrnn import HRNN, HRNNConfig, StepInputs
 from trainer import warm_start
 from trainer.encoding import build_catalogue, encode
 from trainer.histories import Histories, Ints
 from trainer.lanes import Lanes
-from trainer.losses import CatalogueCrossEntropy
+from trainer.losses import Asked, CatalogueCrossEntropy
 from trainer.settings import FittingSettings
+from trainer.signal_replay import SignalReplay
 from trainer.warm_start import Learned
 
 CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
 RISE = 0.15  # of all steps the rate rises, then falls by a cosine: one cycle (Smith 2018)
+HASTE = 10.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 SMOOTHING = 0.1  # occurrences that every item is granted: one seen long ago is unlikely, not impossible
 
 Mask = npt.NDArray[np.bool_]
@@ -65,15 +68,21 @@ class Course:
             n_event_types=len(self.catalogue.event_types),
             hidden_dimension=settings.hidden_dimension,
             dropout=settings.dropout,
+            control_bounds_s=DEFAULT_BOUNDS_S if settings.control else (),
+            tied=settings.tied,
+            half_lives_s=settings.half_lives_s,
+            successor_half_life_s=settings.successor_half_life_s,
+            repeats=settings.repeats,
+            net=settings.net,
         )
         encoded = encode(histories, self.catalogue, config.control_bounds_s)
         rows = encoded.inputs.item_idx.numpy()
         self._importance = _importance(histories, until, settings)
-        shares = _log_shares(rows, self._importance, config.n_items)
+        shares = self._log_shares(rows, self._importance, config)
         self.model = HRNN(config)
         self.warm = warm is not None and warm_start.fits(warm[0], config)
         if warm is not None and self.warm:
-            before = _log_shares(rows, _importance(histories, warm[1], settings), config.n_items)
+            before = self._log_shares(rows, _importance(histories, warm[1], settings), config)
             warm_start.copy_weights(warm[0], self.model, self.catalogue, shares, before)
         else:
             if warm is not None:
@@ -82,6 +91,8 @@ class Course:
                 self.model.bias.copy_(shares)
         self.model.to(self._device)
         self._inputs = StepInputs(*(tensor.to(self._device) for tensor in encoded.inputs))
+        signals = config.n_trends + config.n_sparse
+        self._signals = SignalReplay(histories, rows, config, self._device) if signals else None
         self._target = encoded.target.to(self._device)
         self._asked_at = np.where(encoded.target.numpy() > 0, np.append(histories.times[1:], np.nan), np.nan)
 
@@ -143,6 +154,9 @@ class Course:
         h = self.model.initial(lanes.width)
         for chunk in lanes.chunks(self._settings.bptt, self._device):
             inputs = StepInputs(*(tensor[chunk.index] for tensor in self._inputs))
+            if self.model.training and self._settings.item_dropout:
+                new = torch.rand(inputs.item_idx.shape, device=self._device) < self._settings.item_dropout
+                inputs = inputs._replace(item_idx=inputs.item_idx.masked_fill(new, 0))
             hs = self.model(h, inputs, chunk.starts)  # (B, T, H)
             h = hs[:, -1].detach()
             asked = chunk.real & (part.weights[chunk.index] > 0)
@@ -150,14 +164,39 @@ class Course:
                 continue
             events = chunk.index[asked]
             weights = part.weights[events]
+            states = hs[asked]
             loss = self._cross_entropy(
-                self.model.queries(hs[asked]),
-                self.model.output_matrix[1:],  # row 0, the unknown, is never asked for and never ranked
-                self.model.bias[1:],
-                self._target[events] - 1,
-                weights,
+                self.model.queries(states),
+                torch.cat(self.model.mixture_of(states), 1),
+                *self._answers(),
+                Asked(self._target[events] - 1, weights, events + 1, self._signals),
             )
             yield loss, float(weights.sum())
+
+    def _answers(self) -> tuple[Tensor, Tensor]:
+        """Give the catalogue's matrix (V, H) and bias (V): row 0, any item not seen yet, is not asked for.
+
+        In training some items are taken for such, so that row 0 learns to stand for what only signals tell of
+        (Volkovs et al., DropoutNet, 2017).
+        """
+        matrix, bias = self.model.output_matrix, self.model.bias
+        if not self.model.training or not self._settings.item_dropout:
+            return matrix[1:], bias[1:]
+        unseen = torch.rand(len(bias) - 1, device=self._device) < self._settings.item_dropout
+        return torch.where(unseen[:, None], matrix[:1], matrix[1:]), torch.where(unseen, bias[:1], bias[1:])
+
+    @staticmethod
+    def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], config: HRNNConfig) -> Tensor:
+        """Say how often each row occurs: what a model that knows nothing else should answer (n_items + 1).
+
+        One that is told the trends needs not be told twice: for it all are alike.
+        """
+        if config.n_trends:
+            return torch.zeros(config.n_items + 1)
+        counts = np.bincount(rows, weights, minlength=config.n_items + 1).astype(np.float64)
+        counts[0] = 0  # what the vocabulary does not have, which is never ranked
+        counts += SMOOTHING
+        return torch.from_numpy(np.log(counts / counts.sum())).to(torch.float32)
 
     def _lengths(self, mask: Mask) -> Ints:
         """Count each user's events in a mask: (N) -> (U)."""
@@ -179,11 +218,15 @@ class Descent:
         self._steps = steps
         self._taken = 0
         # no weight decay: items seen once would fade between their epochs, and dropout holds the rest back
-        self._optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
+        mixture = [tensor for name, tensor in model.named_parameters() if name.startswith("mixture")]
+        others = [tensor for name, tensor in model.named_parameters() if not name.startswith("mixture")]
+        groups = [{"params": others, "share": 1.0}, *([{"params": mixture, "share": HASTE}] if mixture else [])]
+        self._optimizer = torch.optim.Adam(groups, rate, fused=True)
 
     def step(self, loss: Tensor) -> None:
         """Follow one gradient."""
-        self._optimizer.param_groups[0]["lr"] = self._rate * self._share()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * self._share() * group["share"]
         self._taken += 1
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -207,11 +250,3 @@ def _importance(histories: Histories, until: float, settings: FittingSettings) -
     newest = float(histories.times[known].max())
     half_life = settings.recency_half_life * max(newest - float(histories.times.min()), 1.0)
     return np.asarray(known * 0.5 ** (np.maximum(newest - histories.times, 0) / half_life))
-
-
-def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], n_items: int) -> Tensor:
-    """Say how often each row occurs: what a model that knows nothing else should answer (n_items + 1)."""
-    counts = np.bincount(rows, weights, minlength=n_items + 1).astype(np.float64)
-    counts[0] = 0  # what the vocabulary does not have, which is never ranked
-    counts += SMOOTHING
-    return torch.from_numpy(np.log(counts / counts.sum())).to(torch.float32)

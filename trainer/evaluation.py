@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from models.hrnn import StepInputs
 from models.measures import mrr_at_k, ndcg_at_k, ranks, recall_at_k
 from trainer.encoding import encode
 from trainer.histories import Histories, Ints
+from trainer.signal_replay import Known, SignalReplay
 from trainer.warm_start import Learned
 
 CELLS = 1 << 20  # scores held at once: what fits a core's cache, as when serving
@@ -79,7 +81,7 @@ def evaluate(learned: Learned, histories: Histories, asked: Ints, asking_gap_s: 
     model = learned.model
     encoded = encode(histories, learned.catalogue, model.config.control_bounds_s)
     with torch.inference_mode():
-        h = _states_before(learned, histories, encoded.inputs, asked)
+        h = states_before(learned, histories, encoded.inputs, asked)
         events = torch.from_numpy(asked)
         inputs = StepInputs(*(tensor[events] for tensor in encoded.inputs))
         if asking_gap_s is not None:
@@ -91,7 +93,11 @@ def evaluate(learned: Learned, histories: Histories, asked: Ints, asking_gap_s: 
         all_ranks = np.full(len(asked), UNKNOWN, np.int64)
         asked_known = asked[known.numpy()]
         found, likelihood = _ranks(
-            learned, h[known], target[known], _seen(histories, encoded.inputs.item_idx.numpy(), asked_known)
+            learned,
+            h[known],
+            target[known],
+            _seen(histories, encoded.inputs.item_idx.numpy(), asked_known),
+            _signals(learned, histories, encoded.inputs.item_idx.numpy(), asked_known),
         )
         all_ranks[known.numpy()] = found
     return Report(all_ranks, likelihood)
@@ -117,7 +123,7 @@ def evaluate_popularity(histories: Histories, asked: Ints) -> Report:
     return Report(found[asked], math.nan)
 
 
-def _states_before(learned: Learned, histories: Histories, inputs: StepInputs, asked: Ints) -> Tensor:
+def states_before(learned: Learned, histories: Histories, inputs: StepInputs, asked: Ints) -> Tensor:
     """Walk the users that are asked about -> the state (asked, H) that each of these events found."""
     model = learned.model
     user_of = histories.users[asked]
@@ -153,7 +159,22 @@ def _seen(histories: Histories, rows: Ints, asked: Ints) -> tuple[Ints, Ints]:
     return trial, rows[np.arange(int(lengths.sum())) - np.repeat(begins - first, lengths)]
 
 
-def _ranks(learned: Learned, h: Tensor, target: Tensor, seen: tuple[Ints, Ints]) -> tuple[Ints, float]:
+def _signals(learned: Learned, histories: Histories, rows: Ints, asked: Ints) -> Callable[[int, int], Known] | None:
+    """Have the signals at hand that the stream would have known when the events after `asked` came."""
+    config = learned.model.config
+    if not config.n_trends + config.n_sparse or not len(asked):
+        return None
+    replayed = SignalReplay(histories, rows, config, torch.device("cpu"))
+    return lambda begin, end: replayed.read(torch.from_numpy(asked[begin:end] + 1))
+
+
+def _ranks(
+    learned: Learned,
+    h: Tensor,
+    target: Tensor,
+    seen: tuple[Ints, Ints],
+    signals: Callable[[int, int], Known] | None,
+) -> tuple[Ints, float]:
     """Rank each target (trials,) among the unseen -> ranks, mean log likelihood among all."""
     found: list[Ints] = []
     likelihood = 0.0
@@ -161,6 +182,9 @@ def _ranks(learned: Learned, h: Tensor, target: Tensor, seen: tuple[Ints, Ints])
     for start in range(0, len(h), block):
         at = target[start : start + block, None]
         scores = learned.model.scores(h[start : start + block])
+        if signals is not None:
+            known = signals(start, start + len(scores))
+            known.add_to(scores[:, 1:], torch.cat(learned.model.mixture_of(h[start : start + block]), 1))
         likelihood += float(torch.log_softmax(scores, 1).gather(1, at).sum())
         low, high = np.searchsorted(seen[0], (start, start + block))
         scores[torch.from_numpy(seen[0][low:high] - start), torch.from_numpy(seen[1][low:high])] = -math.inf

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from models.contracts import SessionRecord
+from models.contracts import Event, SessionRecord
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -26,6 +27,7 @@ class Histories:
     event_types: list[str]  # sorted
     types: Ints  # (N), places in event_types, -1 for none
     values: Floats  # (N), NaN for none
+    order: Ints  # (N), the events' places as they happened: by time, then as the file or the sessions have them
     offsets: Mapping[int, int]  # partition of `sessions` -> offset that this was read up to
 
     @property
@@ -43,6 +45,25 @@ class Histories:
         """Name each event's user: (N), places in user_ids."""
         return np.repeat(np.arange(self.n_users), np.diff(self.bounds))
 
+    def part(self, events: Ints) -> Histories:
+        """Keep some events (their places, in the order that they happened): users and items without any are gone."""
+        kept = np.sort(events)
+        users, lengths = np.unique(self.users[kept], return_counts=True)
+        item_numbers, items = np.unique(self.items[kept], return_inverse=True)
+        place = np.empty(self.n_events, np.int64)
+        place[kept] = np.arange(len(kept))
+        return dataclasses.replace(
+            self,
+            user_ids=[self.user_ids[user] for user in users],
+            bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths))),
+            item_ids=[self.item_ids[item] for item in item_numbers],
+            items=items.astype(np.int64),
+            times=self.times[kept],
+            types=self.types[kept],
+            values=self.values[kept],
+            order=place[events],
+        )
+
 
 def from_sessions(sessions: Iterable[tuple[bytes, SessionRecord]], offsets: Mapping[int, int]) -> Histories:
     """Join sessions, given with their keys, into histories."""
@@ -59,6 +80,21 @@ def from_sessions(sessions: Iterable[tuple[bytes, SessionRecord]], offsets: Mapp
         lengths[-1] += len(record.events)
         events.extend(record.events)
     return _histories(users, lengths, events, offsets)
+
+
+def from_events(events: Sequence[Event]) -> Histories:
+    """Join events, given in any order, into histories; those of the same second keep their order."""
+    in_time = sorted(range(len(events)), key=lambda number: events[number].timestamp)  # a stable sort
+    by_user: dict[str, list[int]] = {}
+    for number in in_time:
+        by_user.setdefault(events[number].user_id, []).append(number)
+    users = sorted(by_user)
+    numbers = [number for user in users for number in by_user[user]]
+    columns = [(e.item_id, e.timestamp, e.event_type, e.event_value) for e in (events[n] for n in numbers)]
+    place = np.empty(len(events), np.int64)  # of each event of the file, in the histories
+    place[numbers] = np.arange(len(numbers))
+    joined = _histories(users, [len(by_user[user]) for user in users], columns, {})
+    return dataclasses.replace(joined, order=place[np.array(in_time, np.int64)])
 
 
 def _order(session: tuple[str, float, int, SessionRecord]) -> tuple[str, float, int]:
@@ -80,15 +116,17 @@ def _histories(
     item_ids, items = _places([item_id for item_id, _, _, _ in events])
     event_types, types = _places([event_type for _, _, event_type, _ in events])
     bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    times = _never_falling(np.array([time for _, time, _, _ in events], np.float64), bounds)
     return Histories(
         user_ids=users,
         bounds=bounds,
         item_ids=item_ids,
         items=items,
-        times=_never_falling(np.array([time for _, time, _, _ in events], np.float64), bounds),
+        times=times,
         event_types=event_types,
         types=types,
         values=np.array([value for _, _, _, value in events], np.float64),  # None becomes NaN
+        order=np.argsort(times, kind="stable"),
         offsets=dict(offsets),
     )
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from trainer.signal_replay import SignalReplay
+
 CELLS = {"cpu": 1 << 20, "cuda": 1 << 27}  # scores held at once: on a processor what fits a core's cache
 
 
@@ -18,8 +20,22 @@ class _Sum(NamedTuple):
 
     loss: Tensor  # ()
     queries: Tensor  # (rows, H)
+    mixture: Tensor  # (rows, K + sparse parts)
     matrix: Tensor  # (V, H)
     bias: Tensor  # (V,)
+
+
+class Asked(NamedTuple):
+    """What is asked of B states."""
+
+    columns: Tensor  # (B,) int64: the right answers, as rows of the matrix
+    weights: Tensor  # (B,)
+    events: Tensor  # (B,) int64: the targets themselves, by which the signals of their moments are found
+    signals: SignalReplay | None
+
+    def part(self, begin: int, end: int) -> Asked:
+        """Cut some out."""
+        return Asked(self.columns[begin:end], self.weights[begin:end], self.events[begin:end], self.signals)
 
 
 class CatalogueCrossEntropy:
@@ -34,20 +50,28 @@ class CatalogueCrossEntropy:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "loss", initializer=lambda: torch.set_num_threads(1))
 
-    def __call__(self, queries: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Sum weight x -log softmax(queries @ matrix.T + bias)[target]; differentiable in the first three.
+    def __call__(
+        self,
+        queries: Tensor,
+        mixture: Tensor,
+        matrix: Tensor,
+        bias: Tensor,
+        asked: Asked,
+    ) -> Tensor:
+        """Sum weight x -log softmax(scores)[target]; differentiable in the first four.
 
-        queries (B, H), matrix (V, H), bias (V,), targets (B,) int64, weights (B,) -> ()
+        scores are queries @ matrix.T + bias, and what the signals at each target add, weighed by `mixture`.
+        queries (B, H), mixture (B, K + sparse parts), matrix (V, H), bias (V,) -> ()
         """
         summed = _sum_on_device if queries.is_cuda else self._sum_in_threads
-        return cast(Tensor, _WithGradients.apply(summed, queries, matrix, bias, targets, weights))
+        return cast(Tensor, _WithGradients.apply(summed, queries, mixture, matrix, bias, asked))
 
     def _sum_in_threads(
-        self, queries: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor, gradients: bool
+        self, queries: Tensor, mixture: Tensor, matrix: Tensor, bias: Tensor, asked: Asked, gradients: bool
     ) -> _Sum:
         cuts = [len(queries) * part // self._threads for part in range(self._threads + 1)]
         futures = [
-            self._pool.submit(_sum_on_device, queries[a:b], matrix, bias, targets[a:b], weights[a:b], gradients)
+            self._pool.submit(_sum_on_device, queries[a:b], mixture[a:b], matrix, bias, asked.part(a, b), gradients)
             for a, b in itertools.pairwise(cuts)
             if a < b
         ]
@@ -57,24 +81,36 @@ class CatalogueCrossEntropy:
             first.loss.add_(other.loss)
             first.matrix.add_(other.matrix)
             first.bias.add_(other.bias)
-        return first._replace(queries=torch.cat([part.queries for part in sums]))
+        return first._replace(
+            queries=torch.cat([part.queries for part in sums]), mixture=torch.cat([part.mixture for part in sums])
+        )
 
 
 @torch.no_grad()
 def _sum_on_device(
-    queries: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor, gradients: bool
+    queries: Tensor, mixture: Tensor, matrix: Tensor, bias: Tensor, asked: Asked, gradients: bool
 ) -> _Sum:
     """Make the gradients along with the loss, block by block: scores are written once and read in the cache.
 
     A third of the time of cross_entropy(queries @ matrix.T + bias) for 2,000 rows of 10,000 items.
     """
-    total = _Sum(queries.new_zeros(()), torch.empty_like(queries), torch.zeros_like(matrix), torch.zeros_like(bias))
-    block = max(16, CELLS[queries.device.type] // len(bias))
+    total = _Sum(
+        queries.new_zeros(()),
+        torch.empty_like(queries),
+        torch.empty_like(mixture),
+        torch.zeros_like(matrix),
+        torch.zeros_like(bias),
+    )
+    signals = asked.signals
+    block = max(16, CELLS[queries.device.type] // len(bias) // (1 if signals is None else 1 + signals.n_trends))
     held = queries.new_empty(min(block, len(queries)), len(bias))
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
-        at, weight = targets[rows, None], weights[rows, None]
+        at, weight = asked.columns[rows, None], asked.weights[rows, None]
         scores = torch.addmm(bias, queries[rows], matrix.T, out=held[: len(at)])
+        known = signals.read(asked.events[rows]) if signals is not None else None
+        if known is not None:
+            known.add_to(scores, mixture[rows])
         scores -= scores.amax(1, keepdim=True)
         hit = scores.gather(1, at)
         scores.exp_()
@@ -86,6 +122,8 @@ def _sum_on_device(
             torch.mm(scores, matrix, out=total.queries[rows])
             total.matrix.addmm_(scores.T, queries[rows])
             total.bias.add_(scores.sum(0))
+            if known is not None:
+                total.mixture[rows] = known.gradient(scores)
     return total
 
 
@@ -93,12 +131,11 @@ class _WithGradients(torch.autograd.Function):
     """Hands autograd gradients that were made along with the loss."""
 
     @staticmethod
-    def forward(ctx: Any, summed: Callable[..., _Sum], *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, summed: Callable[..., _Sum], *inputs: Any) -> Tensor:
         made = summed(*inputs, any(ctx.needs_input_grad))
-        ctx.save_for_backward(made.queries, made.matrix, made.bias)
+        ctx.save_for_backward(made.queries, made.mixture, made.matrix, made.bias)
         return made.loss
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
-        queries, matrix, bias = ctx.saved_tensors
-        return None, queries * outer[0], matrix * outer[0], bias * outer[0], None, None
+        return None, *(gradient * outer[0] for gradient in ctx.saved_tensors), None

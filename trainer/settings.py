@@ -51,6 +51,15 @@ class FittingSettings(BaseSettings):
     train_max_s: float = Field(
         default=600.0, gt=0, description="ends the fit at the next chunk; the best epoch so far counts"
     )
+    control: bool = Field(default=True, description="tell the model how long silences were; without it is a plain RNN")
+    net: bool = Field(default=True, description="items' scores from the state; without, states only weigh the signals")
+    tied: bool = Field(default=False, description="one matrix for what items say and for what they answer")
+    half_lives_s: tuple[float, ...] = Field(default=(), description="of live trends, seconds; none: no trends")
+    successor_half_life_s: float = Field(default=0.0, ge=0, description="of what follows what, seconds; 0: not used")
+    repeats: bool = Field(default=False, description="a weight for what the user has had before")
+    item_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of items that each step takes for new ones, which signals tell of"
+    )
     seed: int = Field(default=0, description="same data, same seed, same machine: same weights")
     train_threads: int = Field(default=2, ge=1, description="score the catalogue; what else a fit does runs in one")
 

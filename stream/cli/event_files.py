@@ -71,6 +71,27 @@ def read_events(source: BinaryIO, *, name: str, form: Format = "auto") -> Iterat
         raise Failure(f"{name}, near line {line}: {error}", "the compressed file is damaged or cut off") from None
 
 
+def read_ids(source: BinaryIO, column: str, *, name: str) -> Iterator[str]:
+    """Read one column of a CSV file of items or users; raises Failure naming the file and the line that is wrong."""
+    reader = csv.reader(io.TextIOWrapper(source, encoding="utf-8-sig", newline=""))
+    try:
+        header = [cell.strip().upper() for cell in next(reader, [])]
+        if column not in header:
+            raise Failure(f"{name}, line 1: the header has no {column}", f"name the column of ids {column}")
+        place = header.index(column)
+        for row in reader:
+            if row and (len(row) <= place or not row[place]):
+                raise Failure(f"{name}, line {reader.line_num}: no {column}", "correct the line")
+            if row:
+                yield row[place]
+    except UnicodeDecodeError as error:
+        raise Failure(f"{name}, line {reader.line_num + 1}: not UTF-8: {error.reason}", "iconv -t utf-8") from None
+    except csv.Error as error:
+        raise Failure(f"{name}, line {reader.line_num}: {error}", "correct the line") from None
+    except (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise Failure(f"{name}: {error}", "the compressed file is damaged or cut off") from None
+
+
 class _BadRow(Exception):
     def __init__(self, line: int, why: str, remedy: str = "correct the line") -> None:
         super().__init__(why)

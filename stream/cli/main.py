@@ -11,6 +11,7 @@ import typer
 from stream.cli import (
     demo_command,
     doctor_command,
+    evaluate_command,
     models_commands,
     produce_command,
     service_commands,
@@ -66,6 +67,7 @@ app.command("trainer")(service_commands.trainer)
 app.add_typer(topics_commands.app, name="topics")
 app.command("produce")(produce_command.produce)
 app.command("watch")(watch_command.watch)
+app.command("evaluate")(evaluate_command.evaluate)
 app.add_typer(models_commands.app, name="models")
 app.command("doctor")(doctor_command.doctor)
 app.command("audit")(demo_command.audit)

@@ -131,3 +131,57 @@ def test_a_config_survives_json() -> None:
 def test_an_impossible_config_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".+"):
         HRNNConfig.from_dict(fields)
+
+
+SIGNALS: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0, "repeats": True}
+
+
+def with_signals() -> HRNN:
+    model = made(**SIGNALS)
+    torch.nn.init.normal_(model.mixture.weight)
+    return model.requires_grad_(False)
+
+
+def test_scores_with_signals_are_their_sum() -> None:
+    model = with_signals()
+    h, trends = torch.randn(3, 43), torch.rand(2, 21)
+    rows = torch.tensor([[1, 2], [5, 0], [3, 20]])
+    values = torch.tensor([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]])
+    seen = (torch.tensor([[4], [4], [0]]), torch.tensor([[1.0], [1.0], [0.0]]))
+    scores = model.scores(h, model.decoder_at(trends), [(rows, values), seen])
+    a, s = model.mixture_of(h)
+    for b in range(3):
+        expected = model.output_matrix @ model.queries(h)[b] + model.bias + a[b] @ trends
+        for part, (at, worth) in enumerate([(rows, values), seen]):
+            for row, value in zip(at[b], worth[b], strict=True):
+                expected[row] += s[b, part] * value
+        assert torch.allclose(scores[b, 1:], expected[1:], atol=1e-5)
+    assert (scores[:, 0] == -math.inf).all()
+
+
+def test_items_beyond_the_catalogue_are_told_apart_by_their_signals_alone() -> None:
+    model = with_signals()
+    with torch.no_grad():
+        model.mixture.weight.zero_()
+    trends = torch.zeros(2, 24)
+    trends[:, 22] = 2.0
+    scores = model.scores(torch.randn(3, 43), model.decoder_at(trends))
+    assert scores.shape == (3, 24)
+    assert torch.isfinite(scores[:, 1:]).all()
+    assert torch.equal(scores[:, 21], scores[:, 23])
+    assert (scores[:, 22] > scores[:, 21]).all()
+
+
+def test_without_signals_there_are_no_weights_of_them() -> None:
+    assert "mixture.weight" not in made().state_dict()
+    assert made().config.signal_rules is None
+    rules = made(**SIGNALS).config.signal_rules
+    assert rules is not None
+    assert rules.half_lives_s == (3600.0, 86400.0)
+    assert HRNNConfig.from_dict(with_signals().config.to_dict()) == with_signals().config
+
+
+@pytest.mark.parametrize("fields", [{"half_lives_s": (0.0,)}, {"successor_half_life_s": -1.0}, {"repeats": 1}])
+def test_signals_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"half-lives|repeats"):
+        made(**fields)

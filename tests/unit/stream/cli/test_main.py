@@ -21,6 +21,7 @@ from stream.cli.watch_command import line
         (["topics", "create"], ["--partitions", "--replication", "--alter"]),
         (["models"], ["list", "show", "verify", "rollback"]),
         (["doctor"], ["--json", "HRNN_KAFKA_BOOTSTRAP"]),
+        (["evaluate"], ["--interactions", "--train-fraction", "--sweep", "--ablate", "--json"]),
         (["worker"], ["HRNN_DATA_DIR"]),
         (["trainer"], ["--once"]),
     ],

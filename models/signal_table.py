@@ -1,0 +1,139 @@
+"""All items' signals as arrays: what the columns and the sparse part of a batch of scores are read from.
+
+An item's count c of time `at` is kept as log(c) + at * ln 2 / T, which does not change as time passes: reading all
+items' signals at a time is a subtraction and a maximum, without exponentials or logarithms. Float64 holds that to
+1e-10 for Unix times and half-lives of an hour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from models.signals import LAST_ITEMS, SignalRecord, SignalRules, followed
+
+FLOOR = 0.05
+"""The count that is nothing: one occurrence is forgotten after 4.3 half-lives, and 20 times it scores log 400."""
+
+GAIN = 4.0  # of successors' counts in log(1 + GAIN x count): one transition is much, the hundredth little
+LISTED = 64  # successors of a user's last items that are scored: those beyond have a tenth of the best one's weight
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+_LN2 = math.log(2)
+_LN_FLOOR = math.log(FLOOR)
+_NO_ROWS: Rows = np.zeros(0, np.int64)
+_NO_SCORES: Floats = np.zeros(0, np.float32)
+
+
+class SignalTable:
+    """Signals by row; rows are a catalogue's, those after it are of items that the catalogue does not have.
+
+    Row 0 is nobody's. `occur` and `follow` count events where they happen, as evaluation and training do; `put`
+    takes over what the item stage has counted, as workers do. A table is fed by one of the two.
+    """
+
+    def __init__(self, rules: SignalRules, item_ids: Sequence[str]) -> None:
+        """Begin with a catalogue's items, none of which has occurred."""
+        self.rules = rules
+        self.item_of_row = ["", *item_ids]
+        self._row_of_item = {item_id: row for row, item_id in enumerate(item_ids, 1)}
+        self._rates = _LN2 / np.array(rules.half_lives_s)  # (K)
+        self._levels = np.full((len(rules.half_lives_s), len(item_ids) + 1), -np.inf)
+        self._successors: dict[int, dict[int, float]] = {}
+        self._landmarks: dict[int, float] = {}
+
+    @property
+    def n_rows(self) -> int:
+        """Count the rows, row 0 and those of new items included."""
+        return len(self.item_of_row)
+
+    def row(self, item_id: str) -> int:
+        """Look an item's row up; 0 if it has none."""
+        return self._row_of_item.get(item_id, 0)
+
+    def add(self, item_id: str) -> int:
+        """Give an item a row if it has none -> its row."""
+        row = self._row_of_item.get(item_id)
+        if row is None:
+            row = self._row_of_item[item_id] = len(self.item_of_row)
+            self.item_of_row.append(item_id)
+            if row >= self._levels.shape[1]:
+                wider = np.full((len(self._levels), 2 * row), -np.inf)
+                wider[:, : self._levels.shape[1]] = self._levels
+                self._levels = wider
+        return row
+
+    def put(self, record: SignalRecord) -> None:
+        """Take an item's signals over, in place of what was known of it."""
+        row = self.add(record.item_id)
+        with np.errstate(divide="ignore"):
+            self._levels[:, row] = np.log(np.array(record.counts)) + self._rates * record.at
+        self._successors[row] = {self.add(other): count for other, count in record.successors}
+        self._landmarks[row] = record.at
+
+    def occur(self, row: int, t: float) -> None:
+        """Count an occurrence."""
+        self._levels[:, row] = np.logaddexp(self._levels[:, row], self._rates * t)
+
+    def follow(self, last_rows: Sequence[int], row: int, t: float) -> None:
+        """Count a row as successor of a user's last ones, the newest last."""
+        weights: dict[int, float] = {}
+        for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
+            weights[before] = weights.get(before, 0.0) + weight
+        for before, weight in weights.items():
+            known = self._successors.setdefault(before, {})
+            self._landmarks[before] = followed(self.rules, self._landmarks.get(before, 0.0), known, t, row, weight)
+
+    def trends(self, t: float) -> Floats:
+        """Read all items' signals at a time: (K, rows), log(count / FLOOR) and nothing below 0."""
+        levels = self._levels[:, : self.n_rows]
+        return np.maximum(levels - (self._rates * t + _LN_FLOOR)[:, None], 0.0).astype(np.float32)
+
+    def levels(self, row: int) -> Doubles:
+        """Give a row's levels (K), which `trends` reads: log(count) + t * ln 2 / T, of any t."""
+        return self._levels[:, row]
+
+    def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
+        """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S,)."""
+        weighed = self._weights(last_rows, t)
+        if not weighed:
+            return _NO_ROWS, _NO_SCORES
+        rows = np.fromiter(weighed.keys(), np.int64, len(weighed))
+        scores = np.log1p(GAIN * np.fromiter(weighed.values(), np.float64, len(weighed))).astype(np.float32)
+        if len(rows) > LISTED:
+            best = np.lexsort((rows, -scores))[:LISTED]
+            rows, scores = rows[best], scores[best]
+        return rows, scores
+
+    def _weights(self, last_rows: Sequence[int], t: float) -> dict[int, float]:
+        summed: dict[int, float] = {}
+        for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
+            known = self._successors.get(before)
+            if known:
+                passed = max(t - self._landmarks[before], 0.0)
+                scale = weight * 0.5 ** (passed / self.rules.successor_half_life_s)
+                if before == 0 or scale == 0.0:
+                    continue
+                if not summed:
+                    summed = {row: scale * count for row, count in known.items()}
+                    continue
+                for row, count in known.items():
+                    summed[row] = summed.get(row, 0.0) + scale * count
+        return summed
+
+
+def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
+    """Lay sparse scores of B queries side by side: rows (B, S), values (B, S), filled up with row 0 at 0."""
+    held = list(sparse)
+    width = max((len(rows) for rows, _ in held), default=0)
+    rows, values = np.zeros((len(held), width), np.int64), np.zeros((len(held), width), np.float32)
+    for number, (row, value) in enumerate(held):
+        rows[number, : len(row)] = row
+        values[number, : len(value)] = value
+    return rows, values

@@ -1,0 +1,247 @@
+"""Live item signals: how often an item occurs of late, and what follows it, as a state per item.
+
+A count at half-life T is the sum of 2^(-age / T) over an item's occurrences: it is decayed when it is read, so
+nothing is written because time passes. After an event, each of the user's last items gets the new one as a
+successor, the nearer the heavier. State in, state out; `models.signal_table` is what lists are scored with.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+HOUR_S, DAY_S = 3600.0, 86400.0
+SIGNALS_VERSION = 1
+LAST_ITEMS = (1.0, 0.5, 0.25)
+"""What a user's newest item, the one before and the one before that weigh, as predecessors of the next."""
+
+SLACK = 1.5  # successors are cut back to the bound when there are half as many more: sorting once in 50 times
+SPAN = 64  # half-lives: weights are kept relative to a multiple of this many, so rescaling is by 2^-64, exactly
+
+Key = TypeVar("Key", str, int)  # an item by its id, or by its row
+
+_HEADER = struct.Struct("<Bq")
+_TRANSITION = struct.Struct("<Bdiqd")
+
+
+class BadSignals(ValueError):
+    """Bytes that hold no signals and no transition, or such of a version that this code does not know."""
+
+
+@dataclass(frozen=True)
+class SignalRules:
+    """What is counted; raises ValueError for half-lives that nothing can decay by."""
+
+    half_lives_s: tuple[float, ...] = (HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)  # news live for hours, films for weeks
+    successor_half_life_s: float = 7 * DAY_S  # what follows what changes more slowly than what is in the news
+    max_successors: int = 100  # an item: beyond, counts are of one or two users
+
+    def __post_init__(self) -> None:
+        """Refuse half-lives that are not positive, and bounds below one successor."""
+        if not all(math.isfinite(s) and s > 0 for s in (*self.half_lives_s, self.successor_half_life_s)):
+            raise ValueError(f"half-lives {self.half_lives_s}, {self.successor_half_life_s} are not positive seconds")
+        if self.max_successors < 1:
+            raise ValueError(f"max_successors is {self.max_successors}")
+
+
+class Transition(NamedTuple):
+    """What an event says of one item: that it occurred (no successor), or that `successor` came soon after it."""
+
+    timestamp: float
+    partition: int  # of the event on `interactions`
+    offset: int
+    successor: str | None = None
+    weight: float = 1.0
+
+
+class ItemSignals(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One item's signals, up to the transition at `applied_offset` of the item's own partition."""
+
+    applied_offset: int
+    occurrences: dict[int, int]
+    """Partition of `interactions` -> the highest offset whose occurrence is counted."""
+    follows: dict[int, int]
+    """The same, of what follows: an event can be both, of one item, when that is consumed twice."""
+    at: float
+    """When the item last occurred; the counts are decayed to this time."""
+    counts: list[float]
+    """By half-life."""
+    landmark: float
+    """A multiple of SPAN half-lives; successors' weights are of that time: 2^((t - landmark) / half-life) at t."""
+    successors: dict[str, float]
+
+
+class SignalRecord(msgspec.Struct, frozen=True, gc=False):
+    """One item's signals as they go out on `signals`, decayed to `at`; successors are [item_id, count], best first."""
+
+    item_id: str
+    at: float
+    counts: list[float]
+    successors: list[tuple[str, float]]
+
+
+NOTHING = ItemSignals(-1, {}, {}, 0.0, [], 0.0, {})
+"""An item that has never occurred."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ItemSignals)
+
+
+def transitions(
+    last_items: Sequence[str], item_id: str, timestamp: float, partition: int, offset: int
+) -> list[tuple[str, Transition]]:
+    """Say what an event means to items: its own occurrence, and itself as a successor of the user's last items.
+
+    `last_items` come oldest first. Each item gets at most one transition of each kind, or a redelivered one could
+    not be told from another of the same event.
+    """
+    weights: dict[str, float] = {}
+    for weight, before in zip(LAST_ITEMS, reversed(last_items), strict=False):
+        weights[before] = weights.get(before, 0.0) + weight
+    return [
+        (item_id, Transition(timestamp, partition, offset)),
+        *((before, Transition(timestamp, partition, offset, item_id, weight)) for before, weight in weights.items()),
+    ]
+
+
+def apply(
+    rules: SignalRules, state: ItemSignals, given: Iterable[Transition], applied_offset: int | None = None
+) -> ItemSignals:
+    """Count transitions of one item, each once however often it is delivered.
+
+    From one partition of `interactions` they must come in the order of its offsets, as they do. `applied_offset` is
+    the offset of the last one in the item's own partition (by default it stays). The result depends on the order of
+    the transitions alone, not on how they were cut into calls; that of different partitions matters in the last bits
+    only, unless more successors than `max_successors` are tied for a place.
+    """
+    occurrences, follows = dict(state.occurrences), dict(state.follows)
+    at, counts = state.at, state.counts
+    landmark, successors = state.landmark, dict(state.successors)
+    for timestamp, partition, offset, successor, weight in given:
+        applied = occurrences if successor is None else follows
+        if offset <= applied.get(partition, -1):
+            continue
+        applied[partition] = offset
+        if successor is None:
+            at, counts = occurred(rules, at, counts, timestamp)
+        else:
+            landmark = followed(rules, landmark, successors, timestamp, successor, weight)
+    newest = state.applied_offset if applied_offset is None else max(state.applied_offset, applied_offset)
+    return ItemSignals(newest, occurrences, follows, at, counts, landmark, successors)
+
+
+def occurred(rules: SignalRules, at: float, counts: Sequence[float], timestamp: float) -> tuple[float, list[float]]:
+    """Count one more occurrence -> (at, counts); one older than the newest counts what it is worth by then."""
+    if not counts:
+        return timestamp, [1.0] * len(rules.half_lives_s)
+    if timestamp >= at:
+        passed = timestamp - at
+        return timestamp, [c * 0.5 ** (passed / s) + 1.0 for c, s in zip(counts, rules.half_lives_s, strict=True)]
+    late = at - timestamp
+    return at, [c + 0.5 ** (late / s) for c, s in zip(counts, rules.half_lives_s, strict=True)]
+
+
+def followed(
+    rules: SignalRules, landmark: float, successors: dict[Key, float], timestamp: float, successor: Key, weight: float
+) -> float:
+    """Count a successor, in place -> the landmark that the weights are relative to now."""
+    span = SPAN * rules.successor_half_life_s
+    if not successors:
+        landmark = timestamp // span * span
+    elif timestamp - landmark >= span:
+        spans = (timestamp - landmark) // span
+        scale = 0.5 ** (SPAN * spans)
+        for key, kept in list(successors.items()):
+            successors[key] = kept * scale
+        landmark += spans * span
+    worth = weight * 2.0 ** ((timestamp - landmark) / rules.successor_half_life_s)
+    successors[successor] = successors.get(successor, 0.0) + worth
+    if len(successors) > SLACK * rules.max_successors:
+        best = sorted(successors.items(), key=_best_first)[: rules.max_successors]
+        successors.clear()
+        successors.update(best)
+    return landmark
+
+
+def record(rules: SignalRules, item_id: str, state: ItemSignals) -> SignalRecord:
+    """Write an item's signals for all workers; successors that have faded are left out."""
+    at = max(state.at, state.landmark) if state.successors else state.at
+    scale = 0.5 ** ((at - state.landmark) / rules.successor_half_life_s)
+    best = sorted(state.successors.items(), key=_best_first)[: rules.max_successors]
+    counts = counts_at(rules, state, at) or [0.0] * len(rules.half_lives_s)
+    return SignalRecord(item_id, at, counts, [(other, w * scale) for other, w in best if w * scale > 0.0])
+
+
+def encode(state: ItemSignals) -> bytes:
+    """Write a state: its version, its applied offset (both to be read alone, as a user's), itself."""
+    buffer = bytearray(_HEADER.pack(SIGNALS_VERSION, state.applied_offset))
+    _encoder.encode_into(state, buffer, _HEADER.size)
+    return bytes(buffer)
+
+
+def decode(value: bytes) -> ItemSignals:
+    """Read a state back; raises BadSignals for anything else."""
+    offset = applied_offset(value)
+    try:
+        state = _decoder.decode(memoryview(value)[_HEADER.size :])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadSignals(f"signals of {len(value)} bytes can't be read: {error}") from None
+    if state.applied_offset != offset:
+        raise BadSignals(f"the header says offset {offset}, the signals {state.applied_offset}")
+    return state
+
+
+def applied_offset(value: bytes) -> int:
+    """Read a state's applied offset without decoding it; raises BadSignals for other versions."""
+    if len(value) < _HEADER.size:
+        raise BadSignals(f"{len(value)} bytes are no signals")
+    version, offset = _HEADER.unpack_from(value)
+    if version != SIGNALS_VERSION:
+        raise BadSignals(f"signals of version {version}; this code reads version {SIGNALS_VERSION}")
+    return int(offset)
+
+
+def encode_transition(transition: Transition) -> bytes:
+    """Write a transition as a record's value on `transitions`."""
+    timestamp, partition, offset, successor, weight = transition
+    kind = 0 if successor is None else 1
+    return _TRANSITION.pack(SIGNALS_VERSION << 1 | kind, timestamp, partition, offset, weight) + (
+        successor or ""
+    ).encode("utf-8")
+
+
+def decode_transition(value: bytes) -> Transition:
+    """Read a transition back; raises BadSignals for anything else."""
+    if len(value) < _TRANSITION.size:
+        raise BadSignals(f"{len(value)} bytes are no transition")
+    head, timestamp, partition, offset, weight = _TRANSITION.unpack_from(value)
+    if head >> 1 != SIGNALS_VERSION:
+        raise BadSignals(f"a transition of version {head >> 1}; this code reads version {SIGNALS_VERSION}")
+    if not (math.isfinite(timestamp) and math.isfinite(weight)):
+        raise BadSignals(f"a transition at {timestamp} of weight {weight}")
+    try:
+        successor = value[_TRANSITION.size :].decode("utf-8") if head & 1 else None
+    except UnicodeDecodeError as error:
+        raise BadSignals(f"a transition's successor is not UTF-8: {error.reason}") from None
+    return Transition(timestamp, partition, offset, successor, weight)
+
+
+def counts_at(rules: SignalRules, state: ItemSignals, t: float) -> list[float]:
+    """Read the counts at a time, which may lie before the newest occurrence (then that counts in full)."""
+    passed = max(t - state.at, 0.0)
+    return [c * 0.5 ** (passed / s) for c, s in zip(state.counts, rules.half_lives_s, strict=False)]
+
+
+def successors_at(rules: SignalRules, state: ItemSignals, t: float) -> Mapping[str, float]:
+    """Read the weights of what follows the item at a time, at the earliest at the landmark; unbounded, as kept."""
+    scale = 0.5 ** (max(t - state.landmark, 0.0) / rules.successor_half_life_s)
+    return {other: weight * scale for other, weight in state.successors.items()}
+
+
+def _best_first(weighed: tuple[Key, float]) -> tuple[float, Key]:
+    return -weighed[1], weighed[0]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+from models.catalogue import Catalogue
+from models.hrnn import HRNN, HRNNConfig
+from models.popularity import Popularity
+from models.recommender import Decision, Recommender
+from models.scoring import Moment
+from models.sessions import SessionRules
+from models.signal_table import SignalTable
+from models.weights import ServingModel, describe, pack, unpack
+from tests.unit.models.made import sourced
+
+
+def following_the_crowd() -> ServingModel:
+    """A model whose scores are its signals alone."""
+    shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0, "repeats": True, "net": False}
+    config = HRNNConfig(5, 0, hidden_dimension=4, **shape)
+    model, catalogue = HRNN(config), Catalogue([f"item-{n}" for n in range(5)])
+    blob = pack(model, catalogue)
+    manifest = describe(
+        blob,
+        version="v1",
+        config=config,
+        catalogue=catalogue,
+        metrics={},
+        trained_at=0.0,
+        data_watermark=0.0,
+        data_offsets={},
+    )
+    return unpack(manifest, blob)
+
+
+def decided(table: SignalTable | None, *items: str, exclude_seen: bool = True) -> Decision:
+    model = following_the_crowd()
+    moment = None if table is None else Moment.of(model, table, 1000.0)
+    recommender = Recommender(SessionRules(), 3, exclude_seen)
+    events = [sourced(offset, item_id=item) for offset, item in enumerate(items)]
+    return recommender.decide(model, Popularity(), {}, events, 0.0, moment)
+
+
+def table() -> SignalTable:
+    model = following_the_crowd()
+    assert model.model.config.signal_rules is not None
+    return SignalTable(model.model.config.signal_rules, model.catalogue.item_ids)
+
+
+def listed(decision: Decision) -> list[str]:
+    return [item.item_id for item in decision.recommendations[-1][1].items]
+
+
+def test_lists_follow_what_occurs_and_what_follows() -> None:
+    live = table()
+    for _ in range(3):
+        live.occur(live.row("item-3"), 1000.0)
+    live.follow([live.row("item-1")], live.row("item-4"), 1000.0)
+    assert listed(decided(live, "item-1"))[:2] == ["item-3", "item-4"]
+    assert listed(decided(live, "item-2"))[:2] == ["item-3", "item-0"]
+
+
+def test_an_item_that_no_training_has_seen_is_listed_and_not_named_again() -> None:
+    live = table()
+    for _ in range(10):
+        live.occur(live.add("brand new"), 1000.0)
+    assert listed(decided(live, "item-1"))[0] == "brand new"
+    assert "brand new" not in listed(decided(live, "brand new"))
+    assert "brand new" in listed(decided(live, "brand new", exclude_seen=False))
+
+
+def test_items_newer_than_the_moment_wait_for_the_next() -> None:
+    live = table()
+    model = following_the_crowd()
+    moment = Moment.of(model, live, 1000.0)
+    live.follow([live.row("item-1")], live.add("too new"), 1000.0)
+    recommender = Recommender(SessionRules(), 10)
+    events = [sourced(0, item_id="too new"), sourced(1, item_id="item-1")]
+    for decision in [recommender.decide(model, Popularity(), {}, events, 0.0, moment)]:
+        assert sorted(listed(decision)) == ["item-0", "item-2", "item-3", "item-4"]
+
+
+def test_without_a_moment_signals_count_for_nothing() -> None:
+    assert listed(decided(None, "item-1")) == ["item-0", "item-2", "item-3"]

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stream.cli.failures import Failure
+from stream.cli.main import app
+
+HEADER = "USER_ID,ITEM_ID,TIMESTAMP\n"
+ROWS = "".join(f"u{n % 4},i{n * n % 7},{1000000 + 60 * n}\n" for n in range(80))
+QUICK = {"HRNN_EPOCHS": "1", "HRNN_HIDDEN_DIMENSION": "4", "HRNN_TRAIN_THREADS": "1", "COLUMNS": "200"}
+
+
+def evaluated(tmp_path: Path, content: str | bytes, *arguments: str) -> str:
+    path = tmp_path / "events.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    command = ["evaluate", "--interactions", str(path), *arguments]
+    answer = CliRunner(env=QUICK).invoke(app, command, catch_exceptions=True)
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout
+
+
+def test_the_json_line_has_the_keys_that_scripts_read(tmp_path: Path) -> None:
+    line = json.loads(evaluated(tmp_path, HEADER + ROWS, "--recipe", "hrnn", "--json"))
+    names = {"recall_at_5", "recall_at_10", "recall_at_20", "ndcg_at_10", "mrr_at_20", "perplexity"}
+    assert names | {"coverage_at_10", "events", "events_skipped", "train_s", "evaluate_s"} <= set(line)
+    for cut in (line["with_new_items"], line["first_in_session"], *line["by_control_level"].values()):
+        assert names | {"events"} <= set(cut)
+
+
+def test_a_sweep_is_a_row_a_recipe(tmp_path: Path) -> None:
+    lines = evaluated(tmp_path, HEADER + ROWS, "--sweep").splitlines()
+    recipes = [line.split("\t")[0] for line in lines[1:]]
+    assert recipes == ["hrnn", "rnn", "popularity", "recent-popularity", "sims", "vsknn"]
+
+
+def test_rows_in_another_order_are_the_same_log(tmp_path: Path) -> None:
+    backwards = "\n".join(reversed(ROWS.splitlines())) + "\n"
+    one, other = (
+        json.loads(evaluated(tmp_path, HEADER + rows, "--recipe", "popularity", "--json")) for rows in (ROWS, backwards)
+    )
+    assert {k: v for k, v in one.items() if not k.endswith("_s")} == {
+        k: v for k, v in other.items() if not k.endswith("_s")
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no USER_ID"),
+        (HEADER, "no events"),
+        ("USER_ID,ITEM_ID\na,b\n", "no TIMESTAMP"),
+        (HEADER + "a,b,then\n", "no number"),
+        (HEADER + "a,b,1\n", "no event lies before"),
+        (HEADER + "a,b,1\na,c,1\n", "no event lies before"),
+        (HEADER + "a,b,1\nc,b,2\n", "nothing can be foretold"),
+        (HEADER.encode() + b"\xff,b,1\n", "not UTF-8"),
+    ],
+)
+def test_bad_files_are_explained(tmp_path: Path, content: str | bytes, said: str) -> None:
+    with pytest.raises(Failure, match=said):
+        evaluated(tmp_path, content, "--recipe", "hrnn")
+
+
+@pytest.mark.parametrize("rows", ["a,x,{}\n", "a,x{},{}\n", "a{},x,{}\n"], ids=["one both", "one user", "one item"])
+def test_one_user_or_one_item_is_no_error(tmp_path: Path, rows: str) -> None:
+    content = HEADER + "".join(rows.format(*([n % 3, n] if rows.count("{}") == 2 else [n])) for n in range(40))
+    evaluated(tmp_path, content, "--recipe", "hrnn", "--json")
+
+
+def test_items_and_users_are_checked(tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("ITEM,GENRES\n1,x\n")
+    with pytest.raises(Failure, match="no ITEM_ID"):
+        evaluated(tmp_path, HEADER + ROWS, "--items", str(items))

@@ -1,0 +1,73 @@
+"""A whole run of the trainer with signals: fit, gate, finish, and weights that travel."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from models.signal_table import SignalTable
+from models.weights import describe, pack, unpack
+from tests.unit.trainer.logs import drawn
+from trainer.evaluation import evaluate, trials
+from trainer.fitting import fit
+from trainer.histories import from_events
+from trainer.protocol import split_at
+from trainer.recipes import with_signals
+from trainer.recipes_hrnn import Hrnn
+from trainer.settings import FittingSettings, TrainerSettings
+from trainer.training import train
+
+FITTING = with_signals(FittingSettings(hidden_dimension=6, epochs=2, train_threads=1, lanes=8, item_dropout=0.1))
+
+
+def test_a_run_with_signals_ends_with_weights_that_can_be_served() -> None:
+    histories = from_events(drawn(0, 400, items=20))
+    candidate = train(histories, None, TrainerSettings(fitting=FITTING))
+    assert candidate.verdict.passed
+    assert math.isfinite(candidate.metrics()["perplexity"])
+    model, catalogue = candidate.fitted.model, candidate.fitted.catalogue
+    blob = pack(model, catalogue)
+    manifest = describe(
+        blob,
+        version="v1",
+        config=model.config,
+        catalogue=catalogue,
+        metrics={},
+        trained_at=1.0,
+        data_watermark=1.0,
+        data_offsets={},
+    )
+    serving = unpack(manifest, blob)
+    assert serving.model.config == model.config
+    rules = serving.model.config.signal_rules
+    assert rules is not None
+    table = SignalTable(rules, serving.catalogue.item_ids)
+    table.occur(table.add("brand new"), 0.0)
+    scores = serving.model.scores(torch.zeros(1, 6), serving.model.decoder_at(torch.from_numpy(table.trends(0.0))))
+    assert scores.shape == (1, len(catalogue.item_ids) + 2)
+    assert torch.isfinite(scores[:, 1:]).all()
+    again = train(histories, serving, TrainerSettings(fitting=FITTING))
+    assert again.fitted.warm
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    histories = from_events(drawn(1, 200))
+    one, other = (fit(histories, math.inf, FITTING).model.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_replayed_and_live_signals_score_alike() -> None:
+    """The gate's way (snapshots of the whole log) and the protocol's (a live table) give one likelihood."""
+    split = split_at(from_events(drawn(2, 300)), 0.7)
+    recipe = Hrnn(FITTING)
+    recipe.fit(split)
+    assert recipe.fitted is not None
+    assert split.known.all()
+    (answers,) = recipe.answer(split, iter([split.asked]))
+    asked = trials(split.histories, split.instant - 0.5)
+    assert sorted(asked + 1) == sorted(split.asked)
+    report = evaluate(recipe.fitted, split.histories, asked, None)
+    assert answers.log_likelihood is not None
+    assert answers.log_likelihood.mean() == pytest.approx(report.log_likelihood, rel=1e-3)
