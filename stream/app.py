@@ -85,6 +85,7 @@ class StreamWorker:
         self._not_ready = "starting"
         self._tasks: list[asyncio.Future[None]] = []
         self.app = app = make_app(settings)
+        app.on_hole = telemetry.holes.inc
         self._tables = cast(BatchTableManager, app.tables)
         self._tables.on_ready = telemetry.restore_duration.observe
 

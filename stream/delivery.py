@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import aiokafka
@@ -132,6 +132,7 @@ class BatchConsumer(driver.Consumer):
         if first > expected and self._suspects.get(tp) == first and await self._is_hole(tp, expected, first):
             log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, expected, first - 1)
             self._suspects.pop(tp, None)
+            self.app.on_hole()
             return True
         self._suspects[tp] = first
         await self._seek_to(tp, expected)
@@ -313,6 +314,7 @@ class BatchApp(faust.App):
     logger = logging.getLogger("faust.app")
 
     sources: dict[str, ChannelT[Batch]]
+    on_hole: Callable[[], None]  # told of each hole in the log that is believed
     client_options: dict[str, Any]
     drain_timeout_s: float = 10.0
 
