@@ -35,6 +35,7 @@ class AuditReport:
     forwarded: int = 0
     recommendations: int = 0  # distinct
     duplicates: int = 0  # further copies, equal in rec_id
+    refused_too: int = 0  # applied, and a dead letter besides
     lost: int = 0
     wrong_states: int = 0
     wrong_lists: int = 0
@@ -186,6 +187,11 @@ def _replay(
                 report.note(f"{outcome.value} event {partition}/{given.offset} is not among the dead letters")
             continue
         report.applied += outcome is Outcome.APPLIED
+        if (partition, given.offset) in dead:
+            report.refused_too += 1
+            report.note(
+                f"event {partition}/{given.offset} is applied and a dead letter: {dead[partition, given.offset]}"
+            )
         if rec_id(origin.topic, origin.partition, origin.offset) not in answers:
             report.lost += 1
             report.note(f"event {origin.partition}/{origin.offset} of user {given.event.user_id} has no list")

@@ -31,6 +31,7 @@ from tests.made import junk_values, made_model, publish_model
 USERS, ITEMS, PARTITIONS = 2000, 500, 8
 SESSION_TIMEOUT_S = 6.0
 SETTLE_S = 60.0
+WEIGHTS = [int(w) for w in os.environ.get("WEIGHTS", "5,3,2").split(",")]
 HISTORY_S = 30 * 86_400.0  # the events' own times span a month, so that sessions open and close
 SWAP_EVERY_S = 30.0
 
@@ -44,6 +45,7 @@ class Run:
     applied: int = 0
     dead_letters: int = 0
     late: int = 0
+    refused_too: int = 0
     lost: int = 0
     wrong_states: int = 0
     wrong_lists: int = 0
@@ -79,7 +81,7 @@ class Faults:
                 self._died(worker)
                 worker.start()
                 continue
-            kind = self._random.choices(["kill", "term", "pause"], [5, 3, 2])[0]
+            kind = self._random.choices(["kill", "term", "pause"], WEIGHTS)[0]
             self._say(f"{kind} {worker.name}")
             self.at.append(time.perf_counter())
             await getattr(self, f"_{kind}")(worker)
@@ -187,7 +189,17 @@ async def chaos(
         if process.stop() != 0:
             run.slow_stops += 1
     report = await audit(bootstrap, topics)
-    for name in ("events", "applied", "dead_letters", "late", "lost", "wrong_states", "wrong_lists", "duplicates"):
+    for name in (
+        "events",
+        "applied",
+        "dead_letters",
+        "late",
+        "lost",
+        "wrong_states",
+        "wrong_lists",
+        "duplicates",
+        "refused_too",
+    ):
         setattr(run, name, getattr(report, name))
     run.examples = report.examples[:10]
     if recoveries:
