@@ -119,6 +119,8 @@ class Changelog:
             sent = waiting.popleft()
             base: int = (await sent.acked).offset
             expected = self.last_known.get(sent.partition, -1) + 1
+            if base < expected:
+                continue  # a restore, or a merge of what surrounds it, has read it
             if base == expected:
                 self.advance(sent.partition, base + sent.records - 1)
                 continue

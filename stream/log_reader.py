@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ async def log_reader(client_options: Mapping[str, Any]) -> AsyncIterator[aiokafk
         max_partition_fetch_bytes=FETCH_BYTES,
     )
     await consumer.start()
+    await asyncio.sleep(0)  # a task of aiokafka's that is cancelled before it began makes stop() raise CancelledError
     try:
         yield consumer
     finally:

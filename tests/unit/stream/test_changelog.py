@@ -222,3 +222,25 @@ async def test_what_lies_between_is_merged_and_what_it_hid_is_put_back(
     assert producer.sent == [[(b"ann", value(5))], [(b"ann", value(5))]]
     assert changelog.read(0, [b"ann", b"bob"]) == [value(5), value(8)]
     assert changelog.last_known == {0: 13}
+
+
+async def test_an_append_that_was_merged_with_what_surrounds_it_is_not_gone_back_to(
+    changelog: Changelog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours at 12 and 13, then what had to be put back at 14: reading up to that passes the one at 13."""
+    producer: Any = Producer(12, 13, 14)
+    changelog.last_known[0] = 9
+    read: list[tuple[int, int]] = []
+
+    async def foreign(partition: int, first: int, end: int) -> dict[bytes, bytes]:
+        read.append((first, end))
+        return {b"ann": value(5)} if first == 10 else {}
+
+    monkeypatch.setattr(changelog, "_merge_foreign", foreign)
+    first = await changelog.write(producer, 0, {b"ann": value(5)})
+    second = await changelog.write(producer, 0, {b"bob": value(6)})
+    await changelog.confirm(producer, first)
+    assert changelog.last_known == {0: 14}
+    await changelog.confirm(producer, second)
+    assert changelog.last_known == {0: 14}
+    assert read == [(10, 12), (13, 14)]
