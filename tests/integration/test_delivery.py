@@ -82,7 +82,16 @@ async def test_a_worker_that_slept_through_its_timeout_goes_on(deployment: Deplo
         await answers_more(client, 400)
         sleeper.signal(signal.SIGCONT)
         await answers_more(client, 1200)
-        await asyncio.to_thread(wait_until, lambda: sleeper.get("/readyz")[0] == other.get("/readyz")[0] == 200)
+        pages: list[tuple[int, str]] = []
+
+        def both_ready() -> bool:
+            pages[:] = [worker.get("/readyz") for worker in (sleeper, other)]
+            return all(status == 200 for status, _ in pages)
+
+        try:
+            await asyncio.to_thread(wait_until, both_ready)
+        except AssertionError:
+            raise AssertionError(f"{pages} {sleeper.log_tail(40)}") from None
     assert sleeper.running, sleeper.log_tail(40)
     assert_passes(await deployment.audited())
 
