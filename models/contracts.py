@@ -86,6 +86,11 @@ class Topics:
         """Name the changelog of the table of users' states (Faust's own naming)."""
         return f"{self.app_id}-users-changelog"
 
+    @property
+    def item_states(self) -> str:
+        """Name the changelog of the table of items' signals (Faust's own naming)."""
+        return f"{self.app_id}-items-changelog"
+
 
 class BadRecord(ValueError):
     """A record that can't be applied: `reason` is one of a few words, `detail` is for a person."""

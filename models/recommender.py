@@ -15,6 +15,7 @@ from models.contracts import POPULARITY, RankedItem, Recommendation, SessionReco
 from models.popularity import Popularity
 from models.scoring import Moment, Scoring
 from models.sessions import Placement, SessionRules
+from models.signals import Transition
 from models.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
 from models.walk import Ask, Hidden, SourcedEvent, Walk
 from models.weights import ServingModel
@@ -51,6 +52,8 @@ class Decision:
     recommendations: list[tuple[int, Recommendation]] = field(default_factory=list)
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     """By session key, each as far as it has come."""
+    transitions: list[tuple[str, Transition]] = field(default_factory=list)
+    """What the events mean to items, by item: each partition's in the order of its offsets, redelivered ones too."""
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
     """Event, reason, detail."""
     outcomes: Outcomes = field(default_factory=Outcomes)
@@ -106,6 +109,7 @@ class Recommender:
                     popularity.add(ask.pending.item_id)
             if ask is not None:
                 asks.append(ask)
+                decision.transitions += ask.transitions(sourced)
                 if model is None:
                     lists.append(self._popular(ask, popularity))
         if model is not None and asks:

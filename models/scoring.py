@@ -41,9 +41,15 @@ class Moment:
 
     @classmethod
     def of(cls, model: ServingModel, table: SignalTable, t: float) -> Moment:
-        """Read all trends at a time: what is worth doing once a second, off a batch's way."""
+        """Read all trends at a time: what is worth doing once a second, off a batch's way.
+
+        The table may count at more half-lives than the model knows.
+        """
+        trends, known = table.trends(t), model.model.config.half_lives_s
+        if known != table.rules.half_lives_s:
+            trends = trends[[table.rules.half_lives_s.index(half_life_s) for half_life_s in known]]
         with torch.inference_mode():
-            return cls(table, model.model.decoder_at(torch.from_numpy(table.trends(t))))
+            return cls(table, model.model.decoder_at(torch.from_numpy(trends)))
 
 
 class Scoring:

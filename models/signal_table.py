@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,15 @@ LISTED = 64  # successors of a user's last items that are scored: those beyond h
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for each item
+
+_first, _second = itemgetter(0), itemgetter(1)
 
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
 _NO_ROWS: Rows = np.zeros(0, np.int64)
 _NO_SCORES: Floats = np.zeros(0, np.float32)
+_NO_WEIGHTS: Doubles = np.zeros(0, np.float64)
 
 
 class SignalTable:
@@ -47,6 +52,7 @@ class SignalTable:
         self._levels = np.full((len(rules.half_lives_s), len(item_ids) + 1), -np.inf)
         self._successors: dict[int, dict[int, float]] = {}
         self._landmarks: dict[int, float] = {}
+        self._taken: dict[int, tuple[float, Taken, Floats]] = {}  # as `put`: of what time, rows, weights
 
     @property
     def n_rows(self) -> int:
@@ -70,12 +76,28 @@ class SignalTable:
         return row
 
     def put(self, record: SignalRecord) -> None:
-        """Take an item's signals over, in place of what was known of it."""
+        """Take an item's signals over, in place of what was known of it; counts of other half-lives are left out."""
         row = self.add(record.item_id)
+        *half_lives_s, successor_half_life_s = record.half_lives_s
+        counts = dict(zip(half_lives_s, record.counts, strict=True))
+        own = np.array([counts.get(half_life_s, 0.0) for half_life_s in self.rules.half_lives_s])
         with np.errstate(divide="ignore"):
-            self._levels[:, row] = np.log(np.array(record.counts)) + self._rates * record.at
-        self._successors[row] = {self.add(other): count for other, count in record.successors}
-        self._landmarks[row] = record.at
+            self._levels[:, row] = np.log(own) + self._rates * record.at
+        if successor_half_life_s == self.rules.successor_half_life_s:
+            rows = np.fromiter(map(self.add, map(_first, record.successors)), np.int32, len(record.successors))
+            weights = np.fromiter(map(_second, record.successors), np.float32, len(record.successors))
+            self._taken[row] = record.at, rows, weights
+
+    def for_catalogue(self, item_ids: Sequence[str]) -> SignalTable:
+        """Give the same signals by the rows of another catalogue; only what was `put` is taken along."""
+        other = SignalTable(self.rules, item_ids)
+        rows = np.array([0, *map(other.add, self.item_of_row[1:])], np.int32)  # ours -> its
+        levels = np.full((len(self._levels), other.n_rows), -np.inf)
+        levels[:, rows] = self._levels[:, : self.n_rows]
+        levels[:, 0] = -np.inf
+        other._levels = levels
+        other._taken = {int(rows[row]): (at, rows[of], weights) for row, (at, of, weights) in self._taken.items()}
+        return other
 
     def occur(self, row: int, t: float) -> None:
         """Count an occurrence."""
@@ -101,17 +123,30 @@ class SignalTable:
 
     def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
         """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S,)."""
-        weighed = self._weights(last_rows, t)
-        if not weighed:
+        rows, weights = self._weights_put(last_rows, t) if self._taken else self._weights(last_rows, t)
+        if not len(rows):
             return _NO_ROWS, _NO_SCORES
-        rows = np.fromiter(weighed.keys(), np.int64, len(weighed))
-        scores = np.log1p(GAIN * np.fromiter(weighed.values(), np.float64, len(weighed))).astype(np.float32)
+        scores = np.log1p(GAIN * weights).astype(np.float32)
         if len(rows) > LISTED:
             best = np.lexsort((rows, -scores))[:LISTED]
             rows, scores = rows[best], scores[best]
         return rows, scores
 
-    def _weights(self, last_rows: Sequence[int], t: float) -> dict[int, float]:
+    def _weights_put(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
+        parts = []
+        for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
+            taken = self._taken.get(before)
+            if taken is not None and before:
+                at, rows, weights = taken
+                scale = weight * 0.5 ** (max(t - at, 0.0) / self.rules.successor_half_life_s)
+                parts.append((rows, weights * scale))
+        if len(parts) <= 1:
+            return (parts[0][0].astype(np.int64), parts[0][1].astype(np.float64)) if parts else (_NO_ROWS, _NO_WEIGHTS)
+        distinct, place = np.unique(np.concatenate([rows for rows, _ in parts]), return_inverse=True)
+        summed = np.bincount(place, np.concatenate([weights for _, weights in parts]), len(distinct))
+        return distinct.astype(np.int64), summed.astype(np.float64)
+
+    def _weights(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
         summed: dict[int, float] = {}
         for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
             known = self._successors.get(before)
@@ -125,7 +160,8 @@ class SignalTable:
                     continue
                 for row, count in known.items():
                     summed[row] = summed.get(row, 0.0) + scale * count
-        return summed
+        n = len(summed)
+        return np.fromiter(summed.keys(), np.int64, n), np.fromiter(summed.values(), np.float64, n)
 
 
 def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:

@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -24,6 +25,8 @@ SLACK = 1.5  # successors are cut back to the bound when there are half as many 
 SPAN = 64  # half-lives: weights are kept relative to a multiple of this many, so rescaling is by 2^-64, exactly
 
 Key = TypeVar("Key", str, int)  # an item by its id, or by its row
+
+_weight = itemgetter(1)  # equal ones stay in the order in which they first came
 
 _HEADER = struct.Struct("<Bq")
 _TRANSITION = struct.Struct("<Bdiqd")
@@ -47,6 +50,11 @@ class SignalRules:
             raise ValueError(f"half-lives {self.half_lives_s}, {self.successor_half_life_s} are not positive seconds")
         if self.max_successors < 1:
             raise ValueError(f"max_successors is {self.max_successors}")
+
+    @property
+    def all_half_lives_s(self) -> list[float]:
+        """List the counts' half-lives, then the successors', as states and records carry them."""
+        return [*self.half_lives_s, self.successor_half_life_s]
 
 
 class Transition(NamedTuple):
@@ -74,6 +82,8 @@ class ItemSignals(msgspec.Struct, array_like=True, frozen=True, gc=False):
     landmark: float
     """A multiple of SPAN half-lives; successors' weights are of that time: 2^((t - landmark) / half-life) at t."""
     successors: dict[str, float]
+    half_lives_s: list[float]
+    """What `counts` decay by, so that a state outlives other rules; the successors' is the last."""
 
 
 class SignalRecord(msgspec.Struct, frozen=True, gc=False):
@@ -83,13 +93,17 @@ class SignalRecord(msgspec.Struct, frozen=True, gc=False):
     at: float
     counts: list[float]
     successors: list[tuple[str, float]]
+    half_lives_s: list[float]
+    """Of the counts, and after them that of the successors."""
 
 
-NOTHING = ItemSignals(-1, {}, {}, 0.0, [], 0.0, {})
+NOTHING = ItemSignals(-1, {}, {}, 0.0, [], 0.0, {}, [])
 """An item that has never occurred."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ItemSignals)
+_record_encoder = msgspec.json.Encoder()
+_record_decoder = msgspec.json.Decoder(SignalRecord)
 
 
 def transitions(
@@ -119,6 +133,7 @@ def apply(
     the transitions alone, not on how they were cut into calls; that of different partitions matters in the last bits
     only, unless more successors than `max_successors` are tied for a place.
     """
+    state = under(rules, state)
     occurrences, follows = dict(state.occurrences), dict(state.follows)
     at, counts = state.at, state.counts
     landmark, successors = state.landmark, dict(state.successors)
@@ -132,7 +147,28 @@ def apply(
         else:
             landmark = followed(rules, landmark, successors, timestamp, successor, weight)
     newest = state.applied_offset if applied_offset is None else max(state.applied_offset, applied_offset)
-    return ItemSignals(newest, occurrences, follows, at, counts, landmark, successors)
+    return ItemSignals(newest, occurrences, follows, at, counts, landmark, successors, state.half_lives_s)
+
+
+def under(rules: SignalRules, state: ItemSignals) -> ItemSignals:
+    """Go on under other rules: a half-life that was not counted by begins with the count of the one nearest to it."""
+    wanted = rules.all_half_lives_s
+    if state.half_lives_s == wanted:
+        return state
+    *known, successor_half_life_s = state.half_lives_s or wanted
+    counts = state.counts
+    if counts:
+        nearest = [min(range(len(known)), key=lambda n: abs(math.log(known[n] / s))) for s in rules.half_lives_s]
+        counts = [counts[n] for n in nearest]
+    landmark, successors = state.landmark, state.successors
+    if successors and successor_half_life_s != rules.successor_half_life_s:
+        span = SPAN * rules.successor_half_life_s
+        at = max(state.at, landmark)
+        landmark = at // span * span
+        grown = 2.0 ** ((at - landmark) / rules.successor_half_life_s)
+        scale = grown * 0.5 ** ((at - state.landmark) / successor_half_life_s)
+        successors = {other: weight * scale for other, weight in successors.items()}
+    return msgspec.structs.replace(state, counts=counts, landmark=landmark, successors=successors, half_lives_s=wanted)
 
 
 def occurred(rules: SignalRules, at: float, counts: Sequence[float], timestamp: float) -> tuple[float, list[float]]:
@@ -162,7 +198,7 @@ def followed(
     worth = weight * 2.0 ** ((timestamp - landmark) / rules.successor_half_life_s)
     successors[successor] = successors.get(successor, 0.0) + worth
     if len(successors) > SLACK * rules.max_successors:
-        best = sorted(successors.items(), key=_best_first)[: rules.max_successors]
+        best = sorted(successors.items(), key=_weight, reverse=True)[: rules.max_successors]
         successors.clear()
         successors.update(best)
     return landmark
@@ -170,11 +206,30 @@ def followed(
 
 def record(rules: SignalRules, item_id: str, state: ItemSignals) -> SignalRecord:
     """Write an item's signals for all workers; successors that have faded are left out."""
+    state = under(rules, state)
     at = max(state.at, state.landmark) if state.successors else state.at
     scale = 0.5 ** ((at - state.landmark) / rules.successor_half_life_s)
-    best = sorted(state.successors.items(), key=_best_first)[: rules.max_successors]
+    best = sorted(state.successors.items(), key=_weight, reverse=True)[: rules.max_successors]
     counts = counts_at(rules, state, at) or [0.0] * len(rules.half_lives_s)
-    return SignalRecord(item_id, at, counts, [(other, w * scale) for other, w in best if w * scale > 0.0])
+    successors = [(other, w * scale) for other, w in best if w * scale > 0.0]
+    return SignalRecord(item_id, at, counts, successors, rules.all_half_lives_s)
+
+
+def encode_record(record: SignalRecord) -> bytes:
+    """Write a record of `signals` as JSON."""
+    return _record_encoder.encode(record)
+
+
+def decode_record(value: bytes) -> SignalRecord:
+    """Read a record of `signals`; raises BadSignals for anything else."""
+    try:
+        record = _record_decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadSignals(f"{len(value)} bytes are no signals: {error}") from None
+    numbers = (record.at, *record.counts, *(count for _, count in record.successors))
+    if len(record.half_lives_s) != len(record.counts) + 1 or not all(n >= 0 and math.isfinite(n) for n in numbers):
+        raise BadSignals(f"the signals of item {record.item_id!r} are not finite counts, one for each half-life")
+    return record
 
 
 def encode(state: ItemSignals) -> bytes:
@@ -241,7 +296,3 @@ def successors_at(rules: SignalRules, state: ItemSignals, t: float) -> Mapping[s
     """Read the weights of what follows the item at a time, at the earliest at the landmark; unbounded, as kept."""
     scale = 0.5 ** (max(t - state.landmark, 0.0) / rules.successor_half_life_s)
     return {other: weight * scale for other, weight in state.successors.items()}
-
-
-def _best_first(weighed: tuple[Key, float]) -> tuple[float, Key]:
-    return -weighed[1], weighed[0]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from models.contracts import Event, SessionRecord, Source, session_key
 from models.sessions import Piece, Placement, SessionRules, piece_at, place
+from models.signals import LAST_ITEMS, Transition, transitions
 from models.state import HistoryEvent, UserState
 
 _offset = attrgetter("offset")
@@ -48,6 +49,21 @@ class Ask(NamedTuple):
     hidden: Hidden
     is_new: bool
     session_id: str
+
+    def transitions(self, sourced: SourcedEvent) -> list[tuple[str, Transition]]:
+        """Say what the event means to items.
+
+        Of one that is delivered again after 100 events more of its user, the items before it are not known any more.
+        """
+        pending, last = self.pending, self.walk.history[max(0, self.end - 1 - len(LAST_ITEMS)) : max(0, self.end - 1)]
+        if self.hidden is Hidden.NOTHING:
+            if sourced.origin.partition != sourced.partition:
+                return []  # perhaps a second copy, which the first one's offset would tell, were it known
+            last = []
+        # the offset that it was applied at: one that was sent on twice stands in the log twice
+        return transitions(
+            [event.item_id for event in last], pending.item_id, pending.timestamp, sourced.partition, pending.offset
+        )
 
 
 class Walk:

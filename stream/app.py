@@ -1,13 +1,16 @@
-"""The worker, top to bottom: app, tables, channels, agent, timers."""
+"""The worker, top to bottom: app, tables, feeds, stages, channels, agents, timers."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
 import threading
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import mode
@@ -17,16 +20,19 @@ from faust.types import StreamT
 from faust.worker import Worker
 from prometheus_client import CollectorRegistry
 
-from models import state
+from models import signals, state
 from models.recommender import Recommender
 from stream.changelog import Changelog
-from stream.delivery import Batch, BatchApp
+from stream.delivery import Batch, BatchApp, NotSent, Source
+from stream.item_stage import ItemStage
 from stream.model_feed import ModelFeed
 from stream.recovery import BatchTableManager
 from stream.settings import WorkerSettings
+from stream.signal_feed import SignalFeed
+from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
-from stream.user_stage import NotSent, Sending, UserStage
+from stream.user_stage import UserStage
 
 log = logging.getLogger(__name__)
 
@@ -90,59 +96,78 @@ class StreamWorker:
         self._tables.on_ready = telemetry.restore_duration.observe
 
         users = app.Table(
-            "users",
-            partitions=self._partitions,
-            key_type=bytes,
-            value_type=bytes,
-            options={
-                "block_cache_size": settings.block_cache_bytes,
-                "write_buffer_size": settings.write_buffer_bytes,
-            },
+            "users", partitions=self._partitions, key_type=bytes, value_type=bytes, options=self._store_options()
         )
-        self._changelog = changelog = Changelog(users, state.applied_offset, app.client_options, telemetry.foreign.inc)
-        self._feed = feed = ModelFeed(settings.topics.models, app.client_options, telemetry)
+        items = app.Table(
+            "items", partitions=self._partitions, key_type=bytes, value_type=bytes, options=self._store_options()
+        )
+        client = app.client_options
+        user_states = Changelog(users, state.applied_offset, client, telemetry.foreign.inc)
+        item_states = Changelog(items, signals.applied_offset, client, telemetry.foreign.inc)
+        topics = settings.topics
+        self._changelogs = {topics.interactions: user_states, topics.transitions: item_states}
+        self._tables.changelogs += [(changelog, source) for source, changelog in self._changelogs.items()]
+
+        # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
+        thread, clock = ThreadPoolExecutor(1, "recommender"), StreamClock()
+        self._signal_feed = signal_feed = SignalFeed(
+            *(topics.signals, self._partitions, client, settings.signal_rules, settings.signal_interval_s),
+            *(clock, telemetry, thread),
+        )
+        self._feed = feed = ModelFeed(topics.models, client, telemetry, signal_feed.adopt)
         recommender = recommender or Recommender(
             settings.session_rules,
             top_k=settings.top_k,
             exclude_seen=settings.exclude_seen,
             asking_gap_s=settings.asking_gap_s,
         )
-        stage = UserStage(app, changelog, recommender, feed, telemetry, settings.topics, self._partitions)
+        user_stage = UserStage(
+            *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread)
+        )
+        item_stage = ItemStage(app, item_states, settings.signal_rules, telemetry, topics, thread)
 
-        batches = app.channel(maxsize=0)
-        app.sources[settings.topics.interactions] = batches
-        self._tables.changelogs.append((changelog, settings.topics.interactions))
+        events, transitions = app.channel(maxsize=0), app.channel(maxsize=0)
+        app.sources[topics.interactions] = Source(events)
+        app.sources[topics.transitions] = Source(transitions, gathered_s=settings.signal_interval_s)
 
-        @app.agent(batches, name="users", supervisor_strategy=mode.CrashingSupervisor)
+        @app.agent(events, name="users", supervisor_strategy=mode.CrashingSupervisor)
         async def recommend(stream: StreamT[Batch]) -> None:
-            for task in (feed.follow(), self._observe_for_ever()):
+            for task in (feed.follow(), signal_feed.follow(), self._observe_for_ever()):
                 future = asyncio.ensure_future(task)
                 future.add_done_callback(self._crash_with)
                 self._tasks.append(future)
+            await signal_feed.caught_up()
             await feed.caught_up()
-            consumer = app.batch_consumer
             confirming: asyncio.Future[None] | None = None
             async for batch in stream:
-                if not await consumer.begin(batch):
+                if not await app.batch_consumer.begin(batch):
                     continue
                 try:
-                    sending = await stage.decide_and_send(batch)
+                    sending = await user_stage.decide_and_send(batch)
                 except NotSent as why:
                     await self._give_back(batch, why)
                     continue
                 if confirming is not None:
                     await confirming
                 # in the background: the next batch is decided while the broker acks this one
-                confirming = asyncio.ensure_future(self._confirm(stage, sending))
+                confirming = asyncio.ensure_future(self._finish(batch, user_stage.confirm(sending)))
                 confirming.add_done_callback(self._crash_with)
+
+        @app.agent(transitions, name="items", supervisor_strategy=mode.CrashingSupervisor)
+        async def count(stream: StreamT[Batch]) -> None:
+            async for batch in stream:
+                if await app.batch_consumer.begin(batch):
+                    await self._finish(batch, item_stage.fold_and_confirm(batch))
 
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
-                try:
-                    await changelog.look_for_foreign(app.kafka_producer(), lambda: app.batch_consumer.busy)
-                except KafkaError as error:
-                    log.warning("could not look for another worker's writes, will again: %s", error)
+                for source, changelog in self._changelogs.items():
+                    busy = functools.partial(app.batch_consumer.busy, source)
+                    try:
+                        await changelog.look_for_foreign(app.kafka_producer(), busy)
+                    except KafkaError as error:
+                        log.warning("could not look for another worker's writes, will again: %s", error)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""
@@ -174,19 +199,26 @@ class StreamWorker:
 
     def _why_not_ready(self) -> str:
         recovery = self._tables.recovery
-        if not self._changelog.last_known:
+        if not all(changelog.last_known for changelog in self._changelogs.values()):
             return "no partition is assigned"
         if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
             return f"restoring, {self._tables.restore_remaining} records remain"
+        if not self._signal_feed.is_caught_up:
+            return "the signals topic has not been read yet"
         return "" if self._feed.is_caught_up else "the models topic has not been read yet"
 
-    async def _confirm(self, stage: UserStage, sending: Sending) -> None:
+    def _store_options(self) -> dict[str, int]:
+        settings = self._settings
+        return {"block_cache_size": settings.block_cache_bytes, "write_buffer_size": settings.write_buffer_bytes}
+
+    async def _finish(self, batch: Batch, step: Coroutine[Any, Any, None]) -> None:
+        """Await the last step of a batch; what it was for is committed, or read again."""
         try:
-            await stage.confirm(sending)
+            await step
         except NotSent as why:
-            await self._give_back(sending.batch, why)
+            await self._give_back(batch, why)
         else:
-            self.app.batch_consumer.finished(sending.batch)
+            self.app.batch_consumer.finished(batch)
 
     async def _give_back(self, batch: Batch, why: NotSent) -> None:
         self._telemetry.given_back.inc()
@@ -206,6 +238,7 @@ class StreamWorker:
         telemetry.restore_remaining.set(self._tables.restore_remaining)
         restoring = self._tables.recovery.in_recovery
         telemetry.set_recovery_state("restoring" if restoring else "waiting" if self._not_ready else "running")
+        telemetry.signals_age.set(self._signal_feed.age_s)
         telemetry.lag_records.clear()  # a partition that has moved on is another worker's to report
         telemetry.lag_seconds.clear()
         for tp, (records, seconds) in consumer.lag(time.time()).items():

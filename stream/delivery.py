@@ -1,4 +1,4 @@
-"""Whole fetches to an agent, in order, without holes; only what is finished is committed.
+"""Whole fetches to agents, in order, without holes; only what is finished is committed.
 
 What it mends, and where Faust 0.15.3 has it:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -33,13 +34,30 @@ from stream.log_reader import Record, log_reader
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
+GATHERED_RECORDS = 32 * 1024  # of a topic that is gathered: some MB
 COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
+CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait for the others
+
+
+class NotSent(Exception):
+    """A batch is not known to be written, and has to be read and decided again; the text says why."""
+
+
+PAUSED = "the worker had paused for longer than the session timeout"
+
+
+class Source(NamedTuple):
+    """How a source topic comes to its agent."""
+
+    channel: ChannelT[Batch]
+    gathered_s: float = 0.0  # 0: each fetch as it comes; else what came in so long is one batch
 
 
 class Batch(NamedTuple):
     """What one fetch brought of one source topic."""
 
+    topic: str
     generation: int
     fetched_at: float  # time.monotonic(), which runs on while the process is stopped by SIGSTOP
     starts: dict[
@@ -67,7 +85,8 @@ class BatchConsumer(driver.Consumer):
         self.committed: dict[TP, int] = {}
         self._suspects: dict[TP, int] = {}
         self._finished_at: dict[TP, float] = {}  # the broker's time of the last finished record
-        self._queued = 0
+        self._queued: Counter[str] = Counter()  # by topic
+        self._gathered_at: dict[str, float] = {}
         self._in_process: list[Batch] = []
         self._draining = False
         self._drain_until = 0.0
@@ -85,16 +104,12 @@ class BatchConsumer(driver.Consumer):
                     await self.wait(cast(Any, self.can_resume_flow))
                     continue
                 self.parked.clear()
-                if self._queued + len(self._in_process) >= IN_FLIGHT:
-                    await self._wait_for_change(POLL_S)
-                    continue
                 active = self._get_active_partitions()
                 if not active:
                     await self.sleep(0.05)
                     continue
-                fetched = await self._getmany(active_partitions=active, timeout=POLL_S)
-                if fetched and self.flow_active:
-                    await self._hand_over(fetched)
+                await self._fetch_prompt(active)
+                await self._gather(active)
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
@@ -104,21 +119,67 @@ class BatchConsumer(driver.Consumer):
         finally:
             self.parked.set()
 
+    async def _fetch_prompt(self, active: set[TP]) -> None:
+        """Fetch what is to come at once, from the topics that have room for it."""
+        prompt = {topic for topic, source in self.app.sources.items() if not source.gathered_s}
+        roomy = {topic for topic in prompt if self._has_room(topic)}
+        if not roomy:
+            await self._wait_for_change(POLL_S)
+            return
+        due_s = [
+            source.gathered_s - (time.monotonic() - self._gathered_at.get(topic, 0.0))
+            for topic, source in self.app.sources.items()
+            if source.gathered_s
+        ]
+        timeout_s = max(0.0, min([POLL_S if roomy == prompt else CROWDED_POLL_S, *due_s]))
+        wanted = {tp for tp in active if tp.topic in roomy}
+        if not wanted:
+            await self.sleep(timeout_s)
+            return
+        fetched = await self._getmany(active_partitions=wanted, timeout=timeout_s)
+        if fetched and self.flow_active:
+            await self._hand_over(fetched)
+
+    async def _gather(self, active: set[TP]) -> None:
+        """Fetch all there is of the topics that are gathered, where it is time to."""
+        for topic, source in self.app.sources.items():
+            now = time.monotonic()
+            if not source.gathered_s or now - self._gathered_at.get(topic, 0.0) < source.gathered_s:
+                continue
+            wanted = {tp for tp in active if tp.topic == topic}
+            if not wanted or not self._has_room(topic):
+                continue
+            self._gathered_at[topic] = now
+            gathered: dict[TP, list[Record]] = {}
+            held = 0
+            while held < GATHERED_RECORDS and self.flow_active:
+                fetched = await self._getmany(active_partitions=wanted, timeout=0.0)
+                if not fetched:
+                    break
+                for tp, records in fetched.items():
+                    gathered.setdefault(tp, []).extend(records)
+                    held += len(records)
+            if gathered and self.flow_active:
+                await self._hand_over(gathered)
+
+    def _has_room(self, topic: str) -> bool:
+        return self._queued[topic] + sum(batch.topic == topic for batch in self._in_process) < IN_FLIGHT
+
     async def _hand_over(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
         generation = self.app.consumer_generation_id
         batches: dict[str, Batch] = {}
         for aio_tp, records in fetched.items():
             tp = TP(aio_tp.topic, aio_tp.partition)
             if tp.topic in self.app.sources and await self._follows(tp, records):
-                batch = batches.setdefault(tp.topic, Batch(generation, time.monotonic(), {}, {}))
+                batch = batches.setdefault(tp.topic, Batch(tp.topic, generation, time.monotonic(), {}, {}))
                 batch.starts[tp], batch.records[tp] = self.expected[tp], records
                 self.expected[tp] = records[-1].offset + 1
         if not self.flow_active:
             return  # a rebalance began while a hole was looked into; it will seek
         for topic, batch in batches.items():
-            self._queued += 1
+            self._queued[topic] += 1
             # not put(): that waits while the flow is suspended, and the restore that resumes it waits for this loop
-            for subscriber in cast(Any, self.app.sources[topic])._subscribers:
+            for subscriber in cast(Any, self.app.sources[topic].channel)._subscribers:
                 subscriber.queue.put_nowait(batch)
 
     async def _follows(self, tp: TP, records: Sequence[Record]) -> bool:
@@ -161,7 +222,7 @@ class BatchConsumer(driver.Consumer):
 
     async def begin(self, batch: Batch) -> bool:
         """Tell whether a batch may be processed: it is of this assignment, and next in line."""
-        self._queued = max(0, self._queued - 1)
+        self._queued[batch.topic] = max(0, self._queued[batch.topic] - 1)
         self._changed.set()
         if self._draining or self.app.rebalancing or batch.generation != self.app.consumer_generation_id:
             return False  # a seek follows
@@ -237,7 +298,7 @@ class BatchConsumer(driver.Consumer):
         self.next_to_finish = dict(starts)
         self.committed = dict(starts)
         self._suspects.clear()
-        self._queued = 0
+        self._queued.clear()
         self._in_process.clear()
         self._draining = False
         self._changed.set()
@@ -261,10 +322,9 @@ class BatchConsumer(driver.Consumer):
             self._draining = True
             self._drain_until = time.monotonic() + self.app.drain_timeout_s
 
-    @property
-    def busy(self) -> bool:
-        """Tell whether some batch has begun and is not finished."""
-        return bool(self._in_process)
+    def busy(self, topic: str) -> bool:
+        """Tell whether some batch of a topic has begun and is not finished."""
+        return any(batch.topic == topic for batch in self._in_process)
 
     def lag(self, now: float) -> dict[TP, tuple[int, float]]:
         """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""
@@ -313,7 +373,7 @@ class BatchApp(faust.App):
 
     logger = logging.getLogger("faust.app")
 
-    sources: dict[str, ChannelT[Batch]]
+    sources: dict[str, Source]
     on_hole: Callable[[], None]  # told of each hole in the log that is believed
     client_options: dict[str, Any]
     drain_timeout_s: float = 10.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -21,12 +21,19 @@ log = logging.getLogger(__name__)
 class ModelFeed:
     """The model in use, kept fresh.
 
-    `current` is read once a batch, and replaced as a whole: a batch never sees half a swap. A model that does not
-    verify is refused and counted, and the one before serves on.
+    `adopt` has a model serve, as a whole, or raises BadWeights. A model that does not verify is refused and counted,
+    and the one before serves on.
     """
 
-    def __init__(self, topic: str, client_options: Mapping[str, Any], telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        topic: str,
+        client_options: Mapping[str, Any],
+        telemetry: Telemetry,
+        adopt: Callable[[ServingModel], Awaitable[None]],
+    ) -> None:
         self.current: ServingModel | None = None
+        self._adopt = adopt
         self._tp = TopicPartition(topic, 0)
         self._client_options = client_options
         self._telemetry = telemetry
@@ -68,6 +75,7 @@ class ModelFeed:
         try:
             manifest, blob = await self._fetch(version)
             model = await asyncio.to_thread(weights.unpack, manifest, blob)
+            await self._adopt(model)
         except BadWeights as error:
             self._telemetry.swaps.labels("refused").inc()
             log.error("model refused, the one before serves on version=%s reason=%s", version, error)

@@ -92,7 +92,7 @@ class BatchRecovery(Recovery):
         self.tables.on_ready(time.monotonic() - started)
         log.info(
             "ready generation=%d partitions=%s restored=%d duration_s=%.2f",
-            *(generation, sorted(tp.partition for tp in assigned if tp.topic in app.sources)),
+            *(generation, sorted({tp.partition for tp in assigned if tp.topic in app.sources})),
             *(restored, time.monotonic() - started),
         )
 

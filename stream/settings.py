@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.contracts import Topics
 from models.sessions import SessionRules
+from models.signals import SignalRules
 
 
 class KafkaSettings(BaseSettings):
@@ -59,6 +60,17 @@ class WorkerSettings(KafkaSettings):
     gap_s: float = Field(1800.0, gt=0, description="silence that ends a session: 30 minutes, the web's convention")
     grace_s: float = Field(300.0, ge=0, description="how late an event may come and still be applied")
     future_s: float = Field(600.0, ge=0, description="how far a producer's clock may run ahead of the broker's")
+    signal_interval_s: float = Field(
+        1.0,
+        gt=0,
+        description="how often items' signals are counted, sent and taken over: fresh to a second, at a bounded cost",
+    )
+    half_lives_s: tuple[float, ...] = Field(
+        SignalRules.half_lives_s, description="of the items' counts, seconds; must include those of the models"
+    )
+    successor_half_life_s: float = Field(
+        SignalRules.successor_half_life_s, gt=0, description="of what follows what, seconds; must be the models'"
+    )
     max_poll_records: int = Field(
         512,
         ge=1,
@@ -75,3 +87,8 @@ class WorkerSettings(KafkaSettings):
     def session_rules(self) -> SessionRules:
         """Give the rules that events are placed by."""
         return SessionRules(gap_s=self.gap_s, grace_s=self.grace_s, future_s=self.future_s)
+
+    @property
+    def signal_rules(self) -> SignalRules:
+        """Give the rules that items' signals are counted by; raises ValueError for half-lives that can't be."""
+        return SignalRules(self.half_lives_s, self.successor_half_life_s)

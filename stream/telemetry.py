@@ -107,6 +107,19 @@ class Telemetry:
             buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600),
             registry=registry,
         )
+        self.transitions = Counter(
+            "rec_transitions",
+            "Transitions that the item stage took in, by what became of them",
+            ["result"],
+            registry=registry,
+        )
+        self.signals_emitted = Counter("rec_signals_emitted", "Items' signals sent to all workers", registry=registry)
+        self.items_tracked = Gauge("rec_items_tracked", "Items whose live signals this worker holds", registry=registry)
+        self.signals_age = Gauge(
+            "rec_signals_age_seconds",
+            "How long ago all of the signals topic was in the lists",
+            registry=registry,
+        )
         self.producer_errors = Counter("rec_producer_errors", "Sends that failed", registry=registry)
 
     def set_recovery_state(self, state: str) -> None:

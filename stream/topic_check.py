@@ -18,9 +18,12 @@ class TopicsNotReady(Exception):
 
 
 async def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> int:
-    """Return the number of partitions of a user's topics; raises TopicsNotReady."""
-    by_user = [topics.interactions, topics.recommendations, topics.sessions, topics.user_states]
-    needed = [*by_user, topics.models, topics.dead_letters]
+    """Return the number of partitions of the topics keyed by user, and by item; raises TopicsNotReady."""
+    alike = [
+        *(topics.interactions, topics.requests, topics.recommendations, topics.sessions, topics.user_states),
+        *(topics.transitions, topics.signals, topics.item_states),
+    ]
+    needed = [*alike, topics.models, topics.dead_letters]
     bootstrap = ",".join(client_options["bootstrap_servers"])
     admin = AIOKafkaAdminClient(**client_options)
     try:
@@ -36,9 +39,9 @@ async def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> int
     missing = [topic for topic in needed if not partitions.get(topic)]
     if missing:
         raise TopicsNotReady(f"topics {', '.join(missing)} are missing at {bootstrap}; {REMEDY}")
-    counts = {topic: partitions[topic] for topic in by_user}
+    counts = {topic: partitions[topic] for topic in alike}
     if len(set(counts.values())) > 1:
-        raise TopicsNotReady(f"topics keyed by user differ in partitions {counts}; they must be equal: {REMEDY}")
+        raise TopicsNotReady(f"topics keyed by user or item differ in partitions {counts}; they must not: {REMEDY}")
     if partitions[topics.models] != 1:
         raise TopicsNotReady(f"{topics.models} has {partitions[topics.models]} partitions; it must have 1: {REMEDY}")
     return counts[topics.interactions]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,20 +16,17 @@ from models import contracts, state
 from models.contracts import POPULARITY, BadRecord
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender
+from models.signals import encode_transition
 from stream.changelog import Append, Changelog, append
-from stream.delivery import Batch, BatchApp
-from stream.intake import Intake, origin_header_of, sourced, strays, take_in
+from stream.delivery import PAUSED, Batch, BatchApp, NotSent
+from stream.intake import Intake, home_of, origin_header_of, sourced, strays, take_in
 from stream.log_reader import Record
-from stream.model_feed import ModelFeed
 from stream.rejects import send_dead_letters
+from stream.signal_feed import SignalFeed
+from stream.stream_clock import StreamClock
 from stream.telemetry import ONLINE_K, Telemetry
 
-
-class NotSent(Exception):
-    """A batch is not known to be written, and has to be read and decided again; the text says why."""
-
-
-PAUSED = "the worker had paused for longer than the session timeout"
+ITEM_PARTITIONS = 1 << 18  # items whose partition is remembered: some 30 MB
 
 
 class Sending(NamedTuple):
@@ -39,6 +36,7 @@ class Sending(NamedTuple):
     intake: Intake
     decision: Decision
     forwards: Mapping[int, int]
+    transitions: Mapping[int, list[tuple[bytes, bytes]]]  # by partition of their topic
     appends: list[Append]
     others: list[asyncio.Future[Any]]
 
@@ -51,22 +49,25 @@ class UserStage:
         app: BatchApp,
         changelog: Changelog,
         recommender: Recommender,
-        feed: ModelFeed,
+        signal_feed: SignalFeed,
+        clock: StreamClock,
         telemetry: Telemetry,
         topics: contracts.Topics,
         partitions: int,
+        thread: Executor,
     ) -> None:
         self._app = app
         self._changelog = changelog
         self._recommender = recommender
-        self._feed = feed
+        self._signal_feed = signal_feed
+        self._clock = clock
         self._telemetry = telemetry
         self._topics = topics
         self._partitions = partitions
         self._popularity = Popularity()
         self._counted: set[int] = set()
-        # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
-        self._thread = ThreadPoolExecutor(1, "recommender")
+        self._thread = thread
+        self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
 
     async def decide_and_send(self, batch: Batch) -> Sending:
         """Decide a batch, store it, queue what it sends; raises NotSent if another worker may own its partitions."""
@@ -74,20 +75,30 @@ class UserStage:
         async with self._changelog.lock:
             with self._timed("decide"):
                 loop = asyncio.get_running_loop()
-                intake, decision, forwards = await loop.run_in_executor(self._thread, self._decide, batch)
+                intake, decision, forwards, transitions = await loop.run_in_executor(self._thread, self._decide, batch)
             if not self._app.batch_consumer.may_send(batch):
                 raise NotSent(PAUSED)
             with self._timed("send"):
                 appends, others = await self._send(producer, intake, decision, forwards)
-        return Sending(batch, intake, decision, forwards, appends, others)
+        return Sending(batch, intake, decision, forwards, transitions, appends, others)
 
     async def confirm(self, sending: Sending) -> None:
-        """Await the acks of all that a batch sent; raises NotSent if some did not come in time."""
+        """Send the transitions, and await the acks of all that a batch sent; raises NotSent if some did not come.
+
+        Transitions wait for those of the batch before to be acked: of each source partition they must be on their
+        topic in order, or the item stage takes the earlier ones for delivered again.
+        """
+        if not self._app.batch_consumer.may_send(sending.batch):
+            raise NotSent(PAUSED)
+        producer = self._app.kafka_producer()
         try:
             with self._timed("ack"):
-                for sent in sending.others:
+                transitions: list[Append] = []
+                for partition, records in sending.transitions.items():
+                    transitions += await append(producer, self._topics.transitions, partition, records)
+                for sent in (*sending.others, *(each.acked for each in transitions)):
                     await sent
-                await self._changelog.confirm(self._app.kafka_producer(), sending.appends)
+                await self._changelog.confirm(producer, sending.appends)
         except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
             # expired in the producer, through a pause of ours or the broker's: what did arrive is harmless twice
             self._telemetry.producer_errors.inc()
@@ -96,8 +107,8 @@ class UserStage:
 
     # -- deciding (in the thread) -----------------------------------------------------------------------------------
 
-    def _decide(self, batch: Batch) -> tuple[Intake, Decision, dict[int, int]]:
-        model = self._feed.current  # read once: a batch has one set of weights
+    def _decide(self, batch: Batch) -> tuple[Intake, Decision, dict[int, int], dict[int, list[tuple[bytes, bytes]]]]:
+        model, moment = self._signal_feed.serving or (None, None)  # read once: a batch has one set of weights
         intake = take_in(batch)
         held: dict[tuple[int, str], bytes] = {}
         for partition, keys in intake.users().items():
@@ -114,10 +125,25 @@ class UserStage:
             {user: state.decode(value) for user, value in held.items()},
             [sourced(record, event) for record, event in here],
             time.time(),
+            moment,
         )
         for index, reason, detail in decision.rejects:
             intake.rejects.append((here[index][0], BadRecord(reason, detail)))
-        return intake, decision, forwards
+        newest = max((transition.timestamp for _, transition in decision.transitions), default=0.0)
+        self._clock.saw(newest)
+        return intake, decision, forwards, self._by_partition(decision)
+
+    def _by_partition(self, decision: Decision) -> dict[int, list[tuple[bytes, bytes]]]:
+        partitions: dict[int, list[tuple[bytes, bytes]]] = {}
+        known = self._item_partitions
+        for item_id, transition in decision.transitions:
+            partition = known.get(item_id)
+            if partition is None:
+                if len(known) >= ITEM_PARTITIONS:
+                    known.clear()
+                partition = known[item_id] = home_of(item_id, self._partitions)
+            partitions.setdefault(partition, []).append((item_id.encode(), encode_transition(transition)))
+        return partitions
 
     def _count_popularity(self, partition: int) -> None:
         """Count what the users of a partition have in their histories, once, as long as no model is there."""

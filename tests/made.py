@@ -12,12 +12,23 @@ from models import weights
 from models.catalogue import Catalogue
 from models.contracts import Topics
 from models.hrnn import HRNN, HRNNConfig
+from models.signals import SignalRules
 from models.weights import Manifest, Pointer
 
 
-def made_model(n_items: int, *, seed: int = 0, version: str = "made", hidden: int = 43) -> tuple[Manifest, bytes]:
-    """Make a model that has learned nothing, for items `item-0` … and the event type `click`."""
-    config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden)
+def made_model(
+    n_items: int, *, seed: int = 0, version: str = "made", hidden: int = 43, rules: SignalRules | None = None
+) -> tuple[Manifest, bytes]:
+    """Make a model that has learned nothing, for items `item-0` … and the event type `click`.
+
+    With rules it looks at the live signals, too, in the proportions that a fit begins with.
+    """
+    known = (
+        {}
+        if rules is None
+        else {"half_lives_s": rules.half_lives_s, "successor_half_life_s": rules.successor_half_life_s, "repeats": True}
+    )
+    config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]
     catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

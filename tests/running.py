@@ -15,6 +15,7 @@ from typing import Any, Self
 from kafka import KafkaProducer
 
 from models.contracts import Event, Recommendation, Topics, decode_recommendation
+from models.signals import SignalRules
 from stream.cli import topics as topic_table
 from stream.cli.audit import AuditReport, audit
 from stream.cli.connection import administration
@@ -74,9 +75,17 @@ class Deployment:
         """Name a worker's data folder."""
         return self.folder / f"{name}-data"
 
-    def publish(self, version: str, *, seed: int = 0, tear: int | None = None, hidden: int = 43) -> None:
-        """Publish a model of random weights for `item-0` to `item-299`."""
-        manifest, blob = made_model(ITEMS, seed=seed, version=version, hidden=hidden)
+    def publish(
+        self,
+        version: str,
+        *,
+        seed: int = 0,
+        tear: int | None = None,
+        hidden: int = 43,
+        rules: SignalRules | None = None,
+    ) -> None:
+        """Publish a model of random weights for `item-0` to `item-299`; with rules, one that looks at signals."""
+        manifest, blob = made_model(ITEMS, seed=seed, version=version, hidden=hidden, rules=rules)
         publish_model(self.bootstrap, self.topics, manifest, blob, tear=tear)
 
     def client(self, window: int = 512) -> ReplayClient:
@@ -106,13 +115,13 @@ class Deployment:
         """Read all lists given so far."""
         return [decode_recommendation(record.value) for record in self.records(self.topics.recommendations)]
 
-    def audit(self) -> AuditReport:
-        """Compare everything with a replay of the log."""
-        return asyncio.run(self.audited())
+    def audit(self, **settings: Any) -> AuditReport:
+        """Compare everything with a replay of the log; settings are those of the workers that are no defaults."""
+        return asyncio.run(self.audited(**settings))
 
-    async def audited(self) -> AuditReport:
+    async def audited(self, **settings: Any) -> AuditReport:
         """Compare everything with a replay of the log."""
-        return await audit(self.bootstrap, self.topics)
+        return await audit(self.bootstrap, self.topics, **settings)
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from models import state, weights
 from models.contracts import POPULARITY, BadRecord, Recommendation, Topics, decode_event, decode_recommendation, rec_id
 from models.replay import Outcome, Replay, forward_state, replay
 from models.sessions import SessionRules
+from models.signals import SignalRules
 from models.state import HISTORY_EVENTS, UserState
 from models.weights import ServingModel
 from stream.cli.audit_lists import Answer, wrong_answers
+from stream.cli.audit_signals import audit_signals
 from stream.intake import home_of, origin_of, sourced
 from stream.log_reader import Record, log_reader, read_stretch
 
@@ -39,14 +42,18 @@ class AuditReport:
     lost: int = 0
     wrong_states: int = 0
     wrong_lists: int = 0
+    wrong_signals: int = 0
     lists_checked: int = 0
+    lists_with_signals: int = 0  # of which only the shape can be checked: what the signals said is not kept
+    transitions: int = 0
+    items: int = 0
     model_versions: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         """Tell whether nothing is lost or wrong."""
-        return self.lost == 0 and self.wrong_states == 0 and self.wrong_lists == 0
+        return not (self.lost or self.wrong_states or self.wrong_lists or self.wrong_signals)
 
     def note(self, text: str) -> None:
         """Keep an example, the first few."""
@@ -62,6 +69,7 @@ async def audit(
     top_k: int = 20,
     exclude_seen: bool = True,
     asking_gap_s: float = 0.0,
+    signal_rules: SignalRules | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> AuditReport:
     """Read every topic to its end and compare; the workers must be at rest, and of the settings given here."""
@@ -85,7 +93,10 @@ async def audit(
     progress("comparing the lists")
     for version, model in models.items():
         asked = [a for of_event in answers.values() for a in of_event if a.version == version]
-        report.lists_checked += len(asked)
+        if model.model.config.n_trends + model.model.config.n_sparse:
+            report.lists_with_signals += len(asked)
+        else:
+            report.lists_checked += len(asked)
         for answer, why in wrong_answers(model, replays, asked, top_k, asking_gap_s, exclude_seen):
             report.wrong_lists += 1
             report.note(f"list at {answer.partition}/{answer.offset} for user {answer.user_id} under {version}: {why}")
@@ -96,6 +107,11 @@ async def audit(
                 report.note(
                     f"a list for user {answer.user_id} names model {answer.version}, which the topic does not have"
                 )
+    progress("comparing the items' signals")
+    of_items = await audit_signals(functools.partial(_read, options), topics, replays, signal_rules or SignalRules())
+    report.transitions, report.items, report.wrong_signals = of_items.transitions, of_items.items, of_items.wrong
+    for example in of_items.examples:
+        report.note(example)
     return report
 
 

@@ -117,6 +117,11 @@ def _compare(
         torch.tensor([catalogue.type_row(event.event_type) for event in pending]),
         torch.tensor([catalogue.standardized(event.event_value) for event in pending]),
     )
+    if model.model.config.n_trends + model.model.config.n_sparse:
+        for answer, _, history in asked:
+            if why := _why_misshapen(answer, history, top_k, exclude_seen):
+                yield answer, why
+        return
     scores = model.model.scores(model.model.step(torch.stack([h for _, h, _ in asked]), given))
     if exclude_seen:
         for row, (_, _, history) in enumerate(asked):
@@ -129,6 +134,18 @@ def _compare(
         why = _why_wrong(answer, expected, named)
         if why:
             yield answer, why
+
+
+def _why_misshapen(answer: Answer, history: Sequence[HistoryEvent], top_k: int, exclude_seen: bool) -> str:
+    """Say what no list may be, whatever the signals said."""
+    seen = {event.item_id for event in history[-HISTORY_EVENTS:]}
+    if not len(answer.items) <= top_k or len(set(answer.items)) != len(answer.items):
+        return f"{len(answer.items)} items, {len(set(answer.items))} of them distinct"
+    if exclude_seen and not seen.isdisjoint(answer.items):
+        return f"names what the user has had: {seen.intersection(answer.items)}"
+    if not np.isfinite(answer.scores).all() or (np.diff(answer.scores) > 0).any():
+        return "its scores are not finite, or do not fall"
+    return ""
 
 
 def _why_wrong(answer: Answer, expected: Any, named: Any) -> str:

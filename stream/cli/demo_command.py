@@ -63,6 +63,7 @@ def audit(
             top_k=worker.top_k,
             exclude_seen=worker.exclude_seen,
             asking_gap_s=worker.asking_gap_s,
+            signal_rules=worker.signal_rules,
             progress=note,
         )
     )

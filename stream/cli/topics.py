@@ -113,6 +113,12 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
             # have removed it by then.
             {**compacted, "min.compaction.lag.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.3"},
         ),
+        topic(
+            topics.item_states,
+            "items' signals, as counted",
+            # For the same reason.
+            {**compacted, "min.compaction.lag.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.3"},
+        ),
     ]
 
 

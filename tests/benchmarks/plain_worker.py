@@ -22,6 +22,7 @@ from models import contracts, state
 from models.contracts import BadRecord, decode_event
 from models.popularity import Popularity
 from models.recommender import Recommender
+from models.weights import ServingModel
 from stream.cli.serving import MetricsServer
 from stream.intake import sourced
 from stream.model_feed import ModelFeed
@@ -29,6 +30,10 @@ from stream.rejects import headers_of
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
+
+
+async def _adopt(model: ServingModel) -> None:
+    """Nothing but the weights is to be had ready."""
 
 
 def main() -> int:
@@ -64,7 +69,7 @@ def main() -> int:
     users = app.Table(
         "users", partitions=partitions, key_type=bytes, value_type=bytes, options={"block_cache_size": 16 * 2**20}
     )
-    feed = ModelFeed(topics.models, settings.client_options(), telemetry)
+    feed = ModelFeed(topics.models, settings.client_options(), telemetry, _adopt)
     recommender = Recommender(settings.session_rules, settings.top_k, settings.exclude_seen)
     popularity = Popularity()
     noop = os.environ.get("HRNN_PLAIN") == "noop"

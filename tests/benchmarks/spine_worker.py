@@ -10,6 +10,7 @@ from typing import Any
 from models.contracts import Recommendation, rec_id
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender, SourcedEvent, UserKey
+from models.scoring import Moment
 from models.state import UserState
 from models.weights import ServingModel
 from stream.app import StreamWorker
@@ -27,6 +28,7 @@ class Counting(Recommender):
         states: Mapping[UserKey, UserState],
         events: Sequence[SourcedEvent],
         generated_at: float,
+        moment: Moment | None = None,
     ) -> Decision:
         """Do as little as a stateful answer can."""
         decision = Decision()

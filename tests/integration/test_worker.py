@@ -185,12 +185,12 @@ async def test_an_idle_worker_answers_within_200_ms(running: Deployment, record_
     assert p50 < 0.2, f"p50 {p50:.3f} s, worst {p99:.3f} s"
 
 
-def test_the_pages_say_that_it_is_well(worker: Process) -> None:
+def test_the_pages_say_that_it_is_well(running: Deployment, worker: Process) -> None:
     assert worker.get("/healthz") == (200, "ok\n")
     assert worker.get("/readyz") == (200, "ok\n")
     assert worker.metric("rec_recovery_state", 'state="running"') == 1
     assert worker.metric("rec_model_info", 'version="v1"') == 1
-    assert worker.metric("rec_consumer_lag_records") == 0
+    assert worker.metric("rec_consumer_lag_records", f'topic="{running.topics.interactions}"') == 0
     assert worker.metric("rec_batch_size_count") > 0
 
 

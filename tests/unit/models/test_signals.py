@@ -69,7 +69,7 @@ def test_how_a_log_is_cut_and_what_is_delivered_again_change_nothing(
     log: list[Transition], data: st.DataObject
 ) -> None:
     whole = apply(RULES, NOTHING, log)
-    state, done = NOTHING, 0
+    state, done = apply(RULES, NOTHING, []), 0
     while done < len(log):
         again = data.draw(st.integers(0, done))
         upto = data.draw(st.integers(done + 1, len(log)))
@@ -118,7 +118,7 @@ def test_given_states_stay_as_they_are() -> None:
     before = signals.encode(state)
     apply(RULES, state, [Transition(2.0, 0, 1), Transition(2.0, 0, 1, "y")])
     assert signals.encode(state) == before
-    assert ItemSignals(-1, {}, {}, 0.0, [], 0.0, {}) == NOTHING
+    assert ItemSignals(-1, {}, {}, 0.0, [], 0.0, {}, []) == NOTHING
 
 
 def test_successors_are_bounded_and_the_best_stay() -> None:

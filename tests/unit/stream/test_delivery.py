@@ -11,7 +11,8 @@ from faust.types import TP
 
 from stream.delivery import Batch, BatchConsumer
 
-A, B = TP("interactions", 0), TP("interactions", 1)
+TOPIC = "interactions"
+A, B = TP(TOPIC, 0), TP(TOPIC, 1)
 
 
 class Books(BatchConsumer):
@@ -40,7 +41,7 @@ def batch(*stretches: tuple[TP, int, int], generation: int = 1, age_s: float = 0
         for tp, first, end in stretches
     }
     starts = {tp: first for tp, first, _ in stretches}
-    return Batch(generation, time.monotonic() - age_s, starts, records)
+    return Batch(TOPIC, generation, time.monotonic() - age_s, starts, records)
 
 
 async def test_batches_in_line_begin_and_finish_one_after_the_other() -> None:
@@ -48,13 +49,13 @@ async def test_batches_in_line_begin_and_finish_one_after_the_other() -> None:
     first, second = batch((A, 0, 5)), batch((A, 5, 9))
     assert await books.begin(first)
     assert await books.begin(second)
-    assert books.busy
+    assert books.busy(TOPIC)
     assert books.next_to_finish == {A: 0}
     books.finished(first)
     assert books.next_to_finish == {A: 5}
     books.finished(second)
     assert books.next_to_finish == {A: 9}
-    assert not books.busy
+    assert not books.busy(TOPIC)
 
 
 async def test_a_batch_out_of_line_does_not_begin_and_is_read_from_where_the_line_ends() -> None:
@@ -93,7 +94,7 @@ async def test_what_an_earlier_generation_finished_is_not_committed() -> None:
     books.app.consumer_generation_id = 2
     books.finished(old)
     assert books.next_to_finish == {A: 0}
-    assert not books.busy
+    assert not books.busy(TOPIC)
 
 
 @pytest.mark.parametrize(("age_s", "sends"), [(0.0, True), (9.0, True), (11.0, False)])
@@ -107,5 +108,5 @@ async def test_a_batch_older_than_the_session_timeout_is_not_sent(age_s: float, 
 async def test_a_hole_begins_where_the_line_ends() -> None:
     books = Books({A: 5})
     records: dict[TP, Any] = {A: [SimpleNamespace(offset=8, timestamp=0)]}
-    assert await books.begin(Batch(1, time.monotonic(), {A: 5}, records))
+    assert await books.begin(Batch(TOPIC, 1, time.monotonic(), {A: 5}, records))
     assert books.next_to_begin == {A: 9}

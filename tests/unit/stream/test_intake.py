@@ -31,7 +31,7 @@ def test_home_is_where_kafkas_own_clients_put_a_key(user_id: str, home: int) -> 
 
 def test_a_batch_is_decoded_in_order_and_what_is_wrong_is_set_apart() -> None:
     records = [record(offset=5), record(offset=6, value=b"junk"), record(offset=7, value=None), record(offset=8)]
-    intake = take_in(Batch(1, 0.0, {TP("interactions", 0): 5}, {TP("interactions", 0): records}))
+    intake = take_in(Batch("interactions", 1, 0.0, {TP("interactions", 0): 5}, {TP("interactions", 0): records}))
     assert [r.offset for r, _ in intake.events] == [5, 8]
     assert [(r.offset, error.reason) for r, error in intake.rejects] == [(6, "not_json"), (7, "null_value")]
 

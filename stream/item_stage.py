@@ -1,0 +1,146 @@
+"""The item stage: transitions become items' signals, stored and sent to all workers, all acked before it is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
+
+from models import signals
+from models.contracts import BadRecord, Topics
+from models.signals import NOTHING, BadSignals, SignalRules, Transition
+from stream.changelog import Append, Changelog, append
+from stream.delivery import PAUSED, Batch, BatchApp, NotSent
+from stream.log_reader import Record
+from stream.rejects import send_dead_letters
+from stream.telemetry import Telemetry
+
+SLICE = 256  # items folded at once, some 10 ms: a batch of events waits for no more
+
+
+@dataclass
+class Fold:
+    """A batch of transitions, by partition and item."""
+
+    of_items: dict[int, dict[bytes, list[Transition]]] = field(default_factory=dict)
+    offsets: dict[tuple[int, bytes], int] = field(default_factory=dict)  # of each item's last transition
+    rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
+
+
+class Folding(NamedTuple):
+    """A batch whose signals are stored and whose records are on their way."""
+
+    fold: Fold
+    redelivered: int
+    appends: list[Append]
+    others: list[asyncio.Future[Any]]
+
+
+class ItemStage:
+    """All that happens to a batch of transitions.
+
+    What is counted goes out before the batch is committed, once an item: a batch is what came in one signal
+    interval, so an item is not sent more often than that, and no signal is lost by a crash.
+    """
+
+    def __init__(
+        self,
+        app: BatchApp,
+        changelog: Changelog,
+        rules: SignalRules,
+        telemetry: Telemetry,
+        topics: Topics,
+        thread: Executor,
+    ) -> None:
+        self._app = app
+        self._changelog = changelog
+        self._rules = rules
+        self._telemetry = telemetry
+        self._topics = topics
+        self._thread = thread
+
+    async def fold_and_confirm(self, batch: Batch) -> None:
+        """Count a batch, store it, send what it comes to and await the acks; raises NotSent if that may have failed."""
+        await self._confirm(await self._fold_and_send(batch))
+
+    async def _fold_and_send(self, batch: Batch) -> Folding:
+        loop, producer = asyncio.get_running_loop(), self._app.kafka_producer()
+        fold = await loop.run_in_executor(self._thread, take_in, batch.records.values())
+        appends: list[Append] = []
+        others: list[asyncio.Future[Any]] = []
+        redelivered = 0
+        for partition, of_items in fold.of_items.items():
+            items = list(of_items)
+            for begin in range(0, len(items), SLICE):
+                keys = items[begin : begin + SLICE]
+                async with self._changelog.lock:
+                    values, records, again = await loop.run_in_executor(self._thread, self._fold, fold, partition, keys)
+                    if not self._app.batch_consumer.may_send(batch):
+                        raise NotSent(PAUSED)
+                    appends += await self._changelog.write(producer, partition, values)
+                    sent = await append(producer, self._topics.signals, partition, records)
+                others += [each.acked for each in sent]
+                redelivered += again
+        others += await send_dead_letters(producer, self._topics.dead_letters, fold.rejects)
+        return Folding(fold, redelivered, appends, others)
+
+    async def _confirm(self, folding: Folding) -> None:
+        try:
+            for sent in folding.others:
+                await sent
+            await self._changelog.confirm(self._app.kafka_producer(), folding.appends)
+        except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
+            self._telemetry.producer_errors.inc()
+            raise NotSent(str(error) or type(error).__name__) from None
+        telemetry, fold = self._telemetry, folding.fold
+        total = sum(len(given) for of_items in fold.of_items.values() for given in of_items.values())
+        telemetry.transitions.labels("applied").inc(total - folding.redelivered)
+        telemetry.transitions.labels("redelivered").inc(folding.redelivered)
+        telemetry.transitions.labels("invalid").inc(len(fold.rejects))
+        telemetry.signals_emitted.inc(sum(map(len, fold.of_items.values())))
+        for _, reject in fold.rejects:
+            telemetry.dead_letters.labels(reject.reason).inc()
+
+    def _fold(
+        self, fold: Fold, partition: int, keys: Sequence[bytes]
+    ) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]], int]:
+        """Count some items' transitions -> their states, their records, how many were counted before."""
+        values: dict[bytes, bytes] = {}
+        records: list[tuple[bytes, bytes]] = []
+        redelivered = 0
+        for key, held in zip(keys, self._changelog.read(partition, list(keys)), strict=True):
+            before = NOTHING if held is None else signals.decode(held)
+            given, offset = fold.of_items[partition][key], fold.offsets[partition, key]
+            redelivered += sum(1 for one in given if is_counted(before, one))
+            after = signals.apply(self._rules, before, given, offset)
+            values[key] = signals.encode(after)
+            records.append((key, signals.encode_record(signals.record(self._rules, key.decode(), after))))
+        return values, records, redelivered
+
+
+def is_counted(state: signals.ItemSignals, transition: Transition) -> bool:
+    """Tell whether an item's signals have a transition in them already."""
+    applied = state.occurrences if transition.successor is None else state.follows
+    return transition.offset <= applied.get(transition.partition, -1)
+
+
+def take_in(partitions: Iterable[Sequence[Record]]) -> Fold:
+    """Decode transitions and sort them by item, each item's in the order of the log."""
+    fold = Fold()
+    for records in partitions:
+        for record in records:
+            try:
+                transition = signals.decode_transition(record.value or b"")
+                (record.key or b"").decode()
+                if not record.key:
+                    raise BadSignals("a transition without an item for its key")
+            except (BadSignals, UnicodeDecodeError) as error:
+                fold.rejects.append((record, BadRecord("bad_transition", str(error))))
+                continue
+            fold.of_items.setdefault(record.partition, {}).setdefault(record.key, []).append(transition)
+            fold.offsets[record.partition, record.key] = record.offset
+    return fold
