@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.contracts import POPULARITY, RankedItem, Recommendation, Source, rec_id
+from models.control import level
+from models.hrnn import StepInputs
 from models.popularity import Popularity
 from models.recommender import Recommender, UserKey
 from models.replay import answer_for, list_for
@@ -73,6 +76,19 @@ def same_list(listed: Sequence[RankedItem], ranked: Sequence[RankedItem], places
     for item, expected in zip(listed, ranked, strict=False):
         assert item.score == pytest.approx(expected.score, abs=TOLERANCE)
         assert item.score == pytest.approx(scores[item.item_id], abs=TOLERANCE)
+
+
+def successor_weight(states: States, at: float) -> float:
+    """How much user u's state follows what comes after the last item, by the equations."""
+    pending = states[0, "u"].history[-1]
+    step = StepInputs(
+        torch.tensor([MODEL.catalogue.row(pending.item_id)]),
+        torch.tensor([level(at - pending.timestamp)]),
+        torch.zeros(1, dtype=torch.int64),
+        torch.zeros(1),
+    )
+    with torch.inference_mode():
+        return float(MODEL.model.mixture_of(MODEL.model.step(MODEL.model.initial(1), step))[1][0, 0])
 
 
 def same_scores(one: Sequence[RankedItem], other: Sequence[RankedItem]) -> bool:
@@ -266,3 +282,44 @@ def test_events_go_on_as_if_nobody_had_asked() -> None:
     following = recommender().decide(MODEL, Popularity(), states, events[3:], 5.0)
     answered(states, asked(0, at=5000.0), asked(1, at=5000.0))
     assert recommender().decide(MODEL, Popularity(), states, events[3:], 5.0) == following
+
+
+def test_the_first_second_of_all_time_may_be_asked_for() -> None:
+    assert answered(states_of(sourced(0)), asked(0, at=0.0, now=5000.0))[0].event_time == 0.0
+
+
+def test_successors_count_as_much_as_they_do_at_the_time_asked_for() -> None:
+    events = [sourced(n, f"u{n % 9}", f"item-{n // 9}", 1000.0) for n in range(18)]  # item-0, then item-1, nine times
+    states, moment = states_of(sourced(0, item_id="item-0")), moment_of(MODEL, events)
+    unrelated = Moment(SignalTable(moment.table.rules, MODEL.catalogue.item_ids), moment.decoder)
+    differences = []
+    for at in (1000.0, 1000.0 + 2 * 3600.0):  # at the second, a quarter is left; 7200 s and 3600 s are of one level
+        [told], [untold] = (answered(states, asked(0, at=at, k=30), moment=signals) for signals in (moment, unrelated))
+        scores, without = ({item.item_id: item.score for item in answer.items} for answer in (told, untold))
+        assert scores["item-2"] == pytest.approx(without["item-2"], abs=TOLERANCE)
+        differences.append((at, scores["item-1"] - without["item-1"]))
+    for at, difference in differences:
+        row = MODEL.catalogue.row("item-0")
+        rows, values = moment.table.successors([row], at)
+        assert rows.tolist() == [MODEL.catalogue.row("item-1")]
+        assert difference / float(values[0]) == pytest.approx(successor_weight(states, at), rel=1e-3)
+    assert abs(differences[0][1]) > abs(differences[1][1]) > 0.01
+
+
+def test_each_of_many_requests_has_its_own_time_and_length() -> None:
+    events = [sourced(n, f"u{n}", f"item-{n % 7}", 1000.0 + n) for n in range(20)]
+    states, moment = states_of(*events), moment_of(MODEL, events)
+    requests = [asked(n, f"u{n % 23}", 1000.0 + 1500.0 * n, k=1 + n % 11) for n in range(100)]  # u20 to u22 are new
+    together = answered(states, *requests, moment=moment)
+    for request, answer in zip(requests, together, strict=True):
+        [alone] = answered(states, request, moment=moment)
+        assert same_scores(answer.items, alone.items)
+        assert msgspec.structs.replace(answer, items=[]) == msgspec.structs.replace(alone, items=[])
+
+
+def test_what_a_smaller_setting_no_longer_retains_may_be_listed() -> None:
+    states = states_of(*(sourced(n, item_id=f"item-{n}", timestamp=1000.0 + n) for n in range(9)))
+    [answer] = recommender(history_events=4).answer(MODEL, Popularity(), states, [asked(0, at=1010.0, k=30)], 9.0)
+    assert {f"item-{n}" for n in range(30)} - {item.item_id for item in answer.items} == {
+        f"item-{n}" for n in range(5, 9)
+    }
