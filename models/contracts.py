@@ -9,12 +9,14 @@ import hashlib
 import math
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 MAX_ID_CHARS = 256  # Amazon Personalize's own limit for USER_ID and ITEM_ID
 MAX_EVENT_BYTES = 64 * 1024  # an interaction is some 200 bytes; more is a mistake at the producer
+MAX_REQUEST_BYTES = 64 * 1024  # a request is as small
+MAX_REQUESTED_ITEMS = 500  # Amazon Personalize's own limit for numResults
 
 POPULARITY = "popularity"
 """The `model_version` of a list that was made before any model was published."""
@@ -113,8 +115,19 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     event_id: str | None = None
 
 
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A user's question for a list, as it comes on `requests`; None leaves a choice to the deployment."""
+
+    request_id: str
+    user_id: str
+    at: float | None = None
+    """The time that the list is for; None is when the broker took the request."""
+    k: int | None = None
+    """How many items are wanted."""
+
+
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """Where an event stands in the log."""
+    """Where an event or a request stands in the log."""
 
     topic: str
     partition: int
@@ -152,7 +165,9 @@ class SessionRecord(msgspec.Struct, frozen=True, gc=False):
     events: list[tuple[str, float, str | None, float | None]]
 
 
+_Incoming = TypeVar("_Incoming", Event, Request)
 _event_decoder = msgspec.json.Decoder(Event)
+_request_decoder = msgspec.json.Decoder(Request)
 _recommendation_decoder = msgspec.json.Decoder(Recommendation)
 _session_decoder = msgspec.json.Decoder(SessionRecord)
 _encoder = msgspec.json.Encoder()
@@ -161,27 +176,47 @@ _NAMESPACE = uuid.NAMESPACE_URL.bytes
 
 def decode_event(value: bytes | None) -> Event:
     """Read an interaction; raises BadRecord with a reason that says what is wrong with it."""
-    if value is None:
-        raise BadRecord("null_value", "an interaction can't be withdrawn by a null value")
-    if len(value) > MAX_EVENT_BYTES:
-        raise BadRecord("too_large", f"{len(value)} bytes; an interaction has at most {MAX_EVENT_BYTES}")
-    try:
-        event = _event_decoder.decode(value)
-    except msgspec.ValidationError as error:
-        reason = "missing_field" if "missing required field" in str(error) else "wrong_type"
-        raise BadRecord(reason, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRecord("not_json", str(error)) from None
-    for name, text in (("user_id", event.user_id), ("item_id", event.item_id)):
-        if not 0 < len(text) <= MAX_ID_CHARS:
-            raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
-        if "\0" in text:  # Faust keeps a record of its own beside the users', under a key with a NUL
-            raise BadRecord("bad_id", f"{name} holds a NUL character")
+    event = _decode(_event_decoder, value, "an interaction", MAX_EVENT_BYTES)
+    _check_id("user_id", event.user_id)
+    _check_id("item_id", event.item_id)
     if not math.isfinite(event.timestamp) or event.timestamp < 0:
         raise BadRecord("bad_timestamp", f"timestamp {event.timestamp} is no Unix time in seconds")
     if event.event_value is not None and not math.isfinite(event.event_value):
         raise BadRecord("bad_value", f"event_value {event.event_value} is not finite")
     return event
+
+
+def decode_request(value: bytes | None) -> Request:
+    """Read a request; raises BadRecord with a reason that says what is wrong with it."""
+    request = _decode(_request_decoder, value, "a request", MAX_REQUEST_BYTES)
+    _check_id("request_id", request.request_id)
+    _check_id("user_id", request.user_id)
+    if request.at is not None and (not math.isfinite(request.at) or request.at < 0):
+        raise BadRecord("bad_timestamp", f"at {request.at} is no Unix time in seconds")
+    if request.k is not None and not 1 <= request.k <= MAX_REQUESTED_ITEMS:
+        raise BadRecord("bad_value", f"k is {request.k}; 1 to {MAX_REQUESTED_ITEMS} items can be asked for")
+    return request
+
+
+def _decode(decoder: msgspec.json.Decoder[_Incoming], value: bytes | None, kind: str, most_bytes: int) -> _Incoming:
+    if value is None:
+        raise BadRecord("null_value", f"{kind} can't be withdrawn by a null value")
+    if len(value) > most_bytes:
+        raise BadRecord("too_large", f"{len(value)} bytes; {kind} has at most {most_bytes}")
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        reason = "missing_field" if "missing required field" in str(error) else "wrong_type"
+        raise BadRecord(reason, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecord("not_json", str(error)) from None
+
+
+def _check_id(name: str, text: str) -> None:
+    if not 0 < len(text) <= MAX_ID_CHARS:
+        raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
+    if "\0" in text:  # Faust keeps a record of its own beside the users', under a key with a NUL
+        raise BadRecord("bad_id", f"{name} holds a NUL character")
 
 
 def decode_recommendation(value: bytes) -> Recommendation:
@@ -200,7 +235,7 @@ def encode(record: Any) -> bytes:
 
 
 def rec_id(topic: str, partition: int, offset: int) -> str:
-    """Name the list that an event causes: the same for each delivery of the event.
+    """Name the list that an event or a request causes: the same for each of its deliveries.
 
     It is uuid5 of topic/partition/offset in the URL namespace (RFC 9562 §5.5), without the UUID object between,
     which costs more than all else here, once an event.

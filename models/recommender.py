@@ -1,5 +1,7 @@
 """A batch's whole decision: weights, users' states and events in; new states, lists and session records out.
 
+Or weights, states and requests in, and lists alone out.
+
 Nothing is read or written here, and nothing given is changed but the counts of `Popularity`. What a user gets
 depends on the user's events and the weights, not on how the events were cut into batches: users are walked event by
 event first, in plain Python; then all their steps are taken in waves, and all lists are scored together.
@@ -11,19 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+import numpy as np
+
 from models.contracts import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
 from models.popularity import Popularity
 from models.scoring import Moment, Scoring
 from models.sessions import Placement, SessionRules
 from models.signals import Transition
 from models.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
-from models.walk import Ask, Hidden, SourcedEvent, Walk
+from models.walk import Ask, Hidden, SourcedEvent, SourcedRequest, Walk
 from models.weights import ServingModel
 
 UserKey = tuple[int, str]
 """The partition that a user's state is kept by, and the user."""
 
 _item_id = attrgetter("item_id")
+_NO_EVENT = HistoryEvent("", 0.0, None, None, -1)  # pending of users without any: no item has an empty id
 
 
 @dataclass
@@ -60,7 +65,7 @@ class Decision:
 
 
 class Recommender:
-    """The rules of a deployment; `decide` is a function of them and of its arguments."""
+    """The rules of a deployment; `decide` and `answer` are functions of them and of their arguments."""
 
     def __init__(
         self,
@@ -111,7 +116,7 @@ class Recommender:
                 asks.append(ask)
                 decision.transitions += ask.transitions(sourced)
                 if model is None:
-                    lists.append(self._popular(ask, popularity))
+                    lists.append(self._popular(ask, popularity, self._top_k))
         if model is not None and asks:
             moved = [walk for walk in walks.values() if walk.applied or walk.redelivered]
             scoring = Scoring(model, moved, asks, self._history_events)
@@ -125,6 +130,63 @@ class Recommender:
                 for record in walk.records():
                     decision.sessions[record.session_id] = record
         return decision
+
+    def answer(
+        self,
+        model: ServingModel | None,
+        popularity: Popularity,
+        states: Mapping[UserKey, UserState],
+        requests: Sequence[SourcedRequest],
+        generated_at: float,
+        moment: Moment | None = None,
+    ) -> list[Recommendation]:
+        """List what each request asks for, in their order; no state is changed, and nothing is counted.
+
+        A list is what `decide` would have made of the user's newest event, had the time of asking been the request's.
+        If other weights made the user's hidden state, it is replayed for this answer alone. A user without a state
+        gets the list of a user without events: what `moment` says of everyone, and nothing excluded.
+        """
+        walks: dict[UserKey, Walk] = {}
+        asks: list[Ask] = []
+        at = [sourced.now if sourced.request.at is None else sourced.request.at for sourced in requests]
+        places = [sourced.request.k or self._top_k for sourced in requests]
+        for number, sourced in enumerate(requests):
+            key = (sourced.partition, sourced.request.user_id)
+            walk = walks.get(key)
+            if walk is None:
+                walk = walks[key] = Walk(sourced.request.user_id, states.get(key))
+            asks.append(self._asked(number, walk, at[number]))
+        if model is None:
+            lists = [self._popular(ask, popularity, k) for ask, k in zip(asks, places, strict=True)]
+        elif asks:
+            scoring = Scoring(model, [walk for walk in walks.values() if walk.history], asks, self._history_events)
+            gaps_s = np.array(at) - [ask.pending.timestamp for ask in asks]
+            lists = scoring.lists(np.array(places), self._exclude_seen, gaps_s, moment)
+        else:
+            lists = []
+        return [
+            Recommendation(
+                rec_id(origin.topic, origin.partition, origin.offset),
+                request.user_id,
+                items,
+                POPULARITY if model is None else model.version,
+                ask.session_id,
+                asked_at,
+                generated_at,
+                origin,
+                request.request_id,
+            )
+            for (request, _, _, origin), ask, asked_at, items in zip(requests, asks, at, lists, strict=True)
+        ]
+
+    def _asked(self, number: int, walk: Walk, at: float) -> Ask:
+        """Ask without an event; the session is the one that an event at that time would go on with."""
+        end = len(walk.history)
+        if end == 0:
+            return Ask(number, walk, 0, 0, _NO_EVENT, Hidden.INITIAL, False, "")
+        pending = walk.history[-1]
+        session_id = walk.session_id if at - pending.timestamp <= self._rules.gap_s else ""
+        return Ask(number, walk, max(0, end - self._history_events), end, pending, Hidden.LIVE, False, session_id)
 
     def _apply(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         outcomes = decision.outcomes
@@ -169,12 +231,12 @@ class Recommender:
             detail = f"{walk.history[-1].timestamp - sourced.event.timestamp:.0f} s before the user's newest event"
         decision.rejects.append((number, placement.value, detail))
 
-    def _popular(self, ask: Ask, popularity: Popularity) -> list[RankedItem]:
+    def _popular(self, ask: Ask, popularity: Popularity, places: int) -> list[RankedItem]:
         seen: set[str] = set()
         if self._exclude_seen:
             seen.update(map(_item_id, ask.walk.history[ask.begin : ask.end]))
             seen.add(ask.pending.item_id)
-        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(self._top_k, seen)]
+        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, seen)]
 
     def _recommend(
         self,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -141,6 +142,30 @@ def list_for(
         retained = history if history_events is None else history[-history_events:]
         for event in retained:
             scores[model.catalogue.row(event.item_id)] = -math.inf
+    return _ranked(model, scores, places)
+
+
+def answer_for(
+    model: ServingModel,
+    history: Sequence[HistoryEvent],
+    at: float,
+    places: int,
+    exclude_seen: bool = True,
+    history_events: int | None = None,
+    h_events: int | None = None,
+) -> list[RankedItem]:
+    """Make the list that a request for the time `at` is answered with; `history` may be empty, else as in `list_for`.
+
+    If other weights made the user's hidden state, `h_events` are those of the retained history before the newest.
+    """
+    if history:
+        gap_s = max(0.0, at - history[-1].timestamp)
+        return list_for(model, history, places, gap_s, exclude_seen, history_events, h_events)
+    with torch.inference_mode():
+        return _ranked(model, model.model.scores(model.model.initial(1))[0].numpy().astype(np.float64), places)
+
+
+def _ranked(model: ServingModel, scores: npt.NDArray[np.float64], places: int) -> list[RankedItem]:
     ranked = [row for row in np.argsort(-scores, kind="stable") if scores[row] > -math.inf]
     return [RankedItem(model.catalogue.item_ids[row - 1], float(scores[row])) for row in ranked[:places]]
 

@@ -1,4 +1,4 @@
-"""The arithmetic of a batch: the users' hidden states after it, and a list for each of its events."""
+"""The arithmetic of a batch: the users' hidden states after it, and a list for each of its events or requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.ranking import top_k
 from models.signal_table import SignalTable, padded
 from models.signals import LAST_ITEMS
 from models.walk import Ask, Hidden, Walk
-from models.waves import Rows, Waves
+from models.waves import Gaps, Rows, Waves
 from models.weights import ServingModel
 
 ROWS_AT_ONCE = 32  # their scores stay in a core's cache for the ranking: 64 rows took 10 to 20 % longer
@@ -57,9 +57,13 @@ class Scoring:
 
     @torch.inference_mode()
     def __init__(self, model: ServingModel, walks: Sequence[Walk], asks: Sequence[Ask], history_events: int) -> None:
-        """`walks` are those with an applied or redelivered event; `asks` are of them."""
+        """`walks` are those with an applied or redelivered event, or with a history and a request.
+
+        `asks` are of them, but those of Hidden.INITIAL.
+        """
         self._model = model
         self._asks = asks
+        self._initial: list[int] = []  # the asks without a step
         self.rebuilt_users = 0
         waves = Waves(model)
         for walk in walks:
@@ -110,19 +114,27 @@ class Scoring:
             elif ask.hidden is Hidden.REPLAYED:
                 depths.append((numbers[ask.walk.sequence, ask.begin], ask.end - 1 - ask.begin))
             else:
+                if ask.hidden is Hidden.INITIAL:
+                    self._initial.append(len(depths))
                 depths.append((nothing, 0))
         return depths
 
     @torch.inference_mode()
     def lists(
-        self, places: int, exclude_seen: bool, asking_gap_s: float, moment: Moment | None = None
+        self, places: int | Rows, exclude_seen: bool, asking_gap_s: float | Gaps, moment: Moment | None = None
     ) -> list[list[RankedItem]]:
         """Rank a list for every ask, of `places` items or of as many as are not excluded.
 
-        Without a moment no signal counts for anything, and only the model's own catalogue is ranked.
+        `places` and `asking_gap_s`, the time from the pending event to that of asking, are one for all asks or one
+        for each (N); asked for a time before that event, a gap is below 0, which is of the lowest level. Without a
+        moment no signal counts for anything, and only the model's own catalogue is ranked.
         """
         pending = [ask.pending for ask in self._asks]
-        asked = self._waves.asked(self._h, pending, self._pending_rows, asking_gap_s)
+        gaps_s = np.broadcast_to(np.asarray(asking_gap_s, np.float64), len(pending))
+        wanted = np.broadcast_to(np.asarray(places, np.int64), len(pending))
+        asked = self._waves.asked(self._h, pending, self._pending_rows, gaps_s)
+        if self._initial:
+            asked[self._initial] = self._h[self._initial]
         seen, bounds = self._seen(moment) if exclude_seen else ((_NONE, _NONE), [0] * (len(pending) + 1))
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
@@ -131,12 +143,12 @@ class Scoring:
             if moment is None:
                 ranked = self._model.model.scores(asked[start:stop])
             else:
-                sparse = self._sparse(moment, self._asks[start:stop], asking_gap_s)
+                sparse = self._sparse(moment, self._asks[start:stop], gaps_s[start:stop].tolist())
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
-            lists += self._best(ranked, (seen[0][here] - start, seen[1][here]), places, moment)
+            lists += self._best(ranked, (seen[0][here] - start, seen[1][here]), wanted[start:stop], moment)
         return lists
 
-    def _sparse(self, moment: Moment, asks: Sequence[Ask], asking_gap_s: float) -> Sparse:
+    def _sparse(self, moment: Moment, asks: Sequence[Ask], gaps_s: Sequence[float]) -> Sparse:
         """Read what follows each user's last items, and what the user has had."""
         config, table = self._model.model.config, moment.table
         had = [
@@ -145,7 +157,7 @@ class Scoring:
         parts = []
         if config.successor_half_life_s:
             last = [list(map(table.row, items[-len(LAST_ITEMS) :])) for items in had]
-            at = [ask.pending.timestamp + asking_gap_s for ask in asks]
+            at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(asks, gaps_s, strict=True)]
             parts.append(padded(map(table.successors, last, at)))
         if config.repeats:
             distinct = [np.unique(moment.rows(items)) for items in had]
@@ -170,12 +182,12 @@ class Scoring:
         return (np.repeat(np.arange(len(columns)), np.diff(bounds)), np.concatenate(columns)), bounds
 
     def _best(
-        self, ranked: Tensor, seen: tuple[Rows, Rows], places: int, moment: Moment | None
+        self, ranked: Tensor, seen: tuple[Rows, Rows], places: Rows, moment: Moment | None
     ) -> list[list[RankedItem]]:
-        rows, scores = top_k(ranked, places, seen)
+        rows, scores = top_k(ranked, int(places.max()), seen)
         items = self._model.catalogue.item_of_row if moment is None else moment.table.item_of_row
         item_of_row = items.__getitem__
-        counts = np.count_nonzero(scores > -math.inf, axis=1).tolist()
+        counts = np.minimum(np.count_nonzero(scores > -math.inf, axis=1), places).tolist()
         shown = scores.astype(np.float64).round(SCORE_DIGITS).tolist()
         return [
             list(map(RankedItem, map(item_of_row, row[:count]), score))

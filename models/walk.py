@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.contracts import Event, SessionRecord, Source, session_key
+from models.contracts import Event, Request, SessionRecord, Source, session_key
 from models.sessions import Piece, Placement, SessionRules, piece_at, place
 from models.signals import LAST_ITEMS, Transition, transitions
 from models.state import HistoryEvent, UserState
@@ -30,18 +30,28 @@ class SourcedEvent(NamedTuple):
     origin: Source  # where it came in first: elsewhere only if another partition forwarded it
 
 
+class SourcedRequest(NamedTuple):
+    """A request and where it stands."""
+
+    request: Request
+    partition: int  # the user's own, whose store holds the state
+    now: float  # the time that the broker took it at, Unix seconds
+    origin: Source
+
+
 class Hidden(Enum):
     """Where the hidden state comes from that a list is made with."""
 
     LIVE = 0  # the user's own, as it was after the event
     REPLAYED = 1  # an older event again: the retained history up to it, from zeros
     NOTHING = 2  # an event from before the retained history: zeros
+    INITIAL = 3  # a request of a user without events: zeros, and no step is taken, for there is nothing to take it with
 
 
 class Ask(NamedTuple):
     """One list to be made, after `pending`; `walk.history[begin:end]` is not to be named in it."""
 
-    number: int  # of the event in the batch
+    number: int  # of the event or request in the batch
     walk: Walk
     begin: int
     end: int

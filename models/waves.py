@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.control import level, levels
+from models.control import levels
 from models.hrnn import StepInputs
 from models.state import HistoryEvent
 from models.weights import ServingModel
 
 Rows = npt.NDArray[np.int64]
+Gaps = npt.NDArray[np.float64]
 
 
 class Waves:
@@ -90,12 +91,12 @@ class Waves:
         where = self._begins[np.array(depths, np.int64)] + self._places[np.array(numbers, np.int64)]
         return self._hs[torch.from_numpy(where)]
 
-    def asked(self, h: Tensor, pending: Sequence[HistoryEvent], rows: Rows, gap_s: float) -> Tensor:
-        """Take the provisional step: h (N, H), N pending events and their rows, a gap for all -> (N, H)."""
+    def asked(self, h: Tensor, pending: Sequence[HistoryEvent], rows: Rows, gaps_s: Gaps) -> Tensor:
+        """Take the provisional step: h (N, H), N pending events, their rows, the gaps assumed (N) -> (N, H)."""
         serving = self._serving
         inputs = StepInputs(
             torch.from_numpy(rows),
-            torch.full((len(pending),), level(gap_s, serving.model.config.control_bounds_s)),
+            torch.from_numpy(levels(gaps_s, serving.model.config.control_bounds_s)),
             torch.tensor([serving.catalogue.type_row(event.event_type) for event in pending]),
             torch.tensor([serving.catalogue.standardized(event.event_value) for event in pending]),
         )

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from models.catalogue import Catalogue
-from models.contracts import Event, Source
+from models.contracts import Event, Request, Source
 from models.hrnn import HRNN, HRNNConfig
 from models.state import HistoryEvent
-from models.walk import SourcedEvent
+from models.walk import SourcedEvent, SourcedRequest
 from models.weights import ServingModel, describe, pack, unpack
 
 torch.set_num_threads(1)
 
 
-def serving(n_items: int = 30, *, version: str = "v1", hidden: int = 7, seed: int = 0) -> ServingModel:
+def serving(
+    n_items: int = 30, *, version: str = "v1", hidden: int = 7, seed: int = 0, signals: bool = False
+) -> ServingModel:
     """A model with random weights, packed and unpacked as one that serves is."""
+    shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0, "repeats": True}
     catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click", "buy"], 3.0, 2.0)
-    config = HRNNConfig(n_items, 2, hidden_dimension=hidden)
+    config = HRNNConfig(n_items, 2, hidden_dimension=hidden, **(shape if signals else {}))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = HRNN(config)
         with torch.no_grad():
             model.bias.normal_()
+            if signals:
+                model.mixture.weight.normal_()
     blob = pack(model, catalogue)
     manifest = describe(
         blob,
@@ -53,6 +60,13 @@ def sourced(
     event = Event(user_id, item_id, timestamp, event_type, event_value)
     first = Source("interactions", *(origin or (partition, offset)))
     return SourcedEvent(event, partition, offset, timestamp if now is None else now, first)
+
+
+def asked(
+    number: int, user_id: str = "u", at: float | None = None, *, k: int | None = None, now: float = 0.0
+) -> SourcedRequest:
+    """A request; its number is its offset."""
+    return SourcedRequest(Request(f"r{number}", user_id, at, k), 0, now, Source("requests", 0, number))
 
 
 def history(*timestamps: float) -> list[HistoryEvent]:

@@ -12,11 +12,13 @@ from models.contracts import (
     Event,
     RankedItem,
     Recommendation,
+    Request,
     SessionRecord,
     Source,
     Topics,
     decode_event,
     decode_recommendation,
+    decode_request,
     decode_session,
     encode,
     rec_id,
@@ -90,6 +92,56 @@ def test_unknown_fields_are_ignored() -> None:
 def test_an_event_value_is_a_finite_number(text: str) -> None:
     with pytest.raises(BadRecord):
         decode_event(f'{{"user_id":"u","item_id":"i","timestamp":1,"event_value":{text}}}'.encode())
+
+
+JUNK_REQUESTS = {
+    "not json": ("not_json", b"\x00\xff\x80"),
+    "a time that is NaN": ("not_json", b'{"request_id":"r","user_id":"u","at":NaN}'),
+    "nested too deep": ("not_json", b'{"request_id":"r","user_id":"u","context":' + b"[" * 50_000),
+    "an array": ("wrong_type", b"[1]"),
+    "a number for a user": ("wrong_type", b'{"request_id":"r","user_id":5}'),
+    "a text for a time": ("wrong_type", b'{"request_id":"r","user_id":"u","at":"now"}'),
+    "a time that overflows": ("wrong_type", b'{"request_id":"r","user_id":"u","at":1e999}'),
+    "half an item": ("wrong_type", b'{"request_id":"r","user_id":"u","k":0.5}'),
+    "no name": ("missing_field", b'{"user_id":"u"}'),
+    "no user": ("missing_field", b'{"request_id":"r"}'),
+    "an empty name": ("bad_id", b'{"request_id":"","user_id":"u"}'),
+    "a user with a NUL": ("bad_id", b'{"request_id":"r","user_id":"__faust\\u0000offset__"}'),
+    "an endless user": ("bad_id", b'{"request_id":"r","user_id":"%s"}' % (b"u" * 257)),
+    "before 1970": ("bad_timestamp", b'{"request_id":"r","user_id":"u","at":-1}'),
+    "nothing": ("bad_value", b'{"request_id":"r","user_id":"u","k":0}'),
+    "everything": ("bad_value", b'{"request_id":"r","user_id":"u","k":501}'),
+    "more than there is": ("bad_value", b'{"request_id":"r","user_id":"u","k":%d}' % 10**30),
+    "no value": ("null_value", None),
+    "too large": ("too_large", b'{"request_id":"r","user_id":"u","context":"%s"}' % (b"x" * 65_536)),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK_REQUESTS)
+def test_a_junk_request_is_refused_for_its_reason(kind: str) -> None:
+    reason, value = JUNK_REQUESTS[kind]
+    with pytest.raises(BadRecord) as refused:
+        decode_request(value)
+    assert refused.value.reason == reason
+    assert "interaction" not in refused.value.detail
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_of_a_request_raise_anything_else(value: bytes) -> None:
+    try:
+        decode_request(value)
+    except BadRecord as refused:
+        assert refused.reason  # noqa: PT017
+
+
+@given(st.builds(Request, ids, ids, at=st.none() | st.floats(0, 4e9), k=st.none() | st.integers(1, 500)))
+def test_a_request_survives_its_bytes(request: Request) -> None:
+    assert decode_request(encode(request)) == request
+
+
+def test_unknown_fields_of_a_request_are_ignored() -> None:
+    value = b'{"request_id":"r","user_id":"u","at":null,"recipe":"similar","candidates":["i"],"context":{"a":[1]}}'
+    assert decode_request(value) == Request("r", "u")
 
 
 def test_lists_and_sessions_survive_their_bytes() -> None:
