@@ -307,7 +307,7 @@ def test_successors_count_as_much_as_they_do_at_the_time_asked_for() -> None:
 
 
 def test_each_of_many_requests_has_its_own_time_and_length() -> None:
-    events = [sourced(n, f"u{n}", f"item-{n % 7}", 1000.0 + n) for n in range(20)]
+    events = [sourced(n, f"u{n % 20}", f"item-{n % 7}", 1000.0 + n) for n in range(60)]
     states, moment = states_of(*events), moment_of(MODEL, events)
     requests = [asked(n, f"u{n % 23}", 1000.0 + 1500.0 * n, k=1 + n % 11) for n in range(100)]  # u20 to u22 are new
     together = answered(states, *requests, moment=moment)
