@@ -27,6 +27,7 @@ from stream.delivery import Batch, BatchApp, NotSent, Source
 from stream.item_stage import ItemStage
 from stream.model_feed import ModelFeed
 from stream.recovery import BatchTableManager
+from stream.request_stage import RequestStage
 from stream.settings import WorkerSettings
 from stream.signal_feed import SignalFeed
 from stream.stream_clock import StreamClock
@@ -124,10 +125,15 @@ class StreamWorker:
         user_stage = UserStage(
             *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread)
         )
+        request_stage = RequestStage(
+            *(app, user_states, recommender, signal_feed, user_stage.popularity, telemetry, topics, self._partitions),
+            thread,
+        )
         item_stage = ItemStage(app, item_states, settings.signal_rules, telemetry, topics, thread)
 
-        events, transitions = app.channel(maxsize=0), app.channel(maxsize=0)
+        events, requests, transitions = (app.channel(maxsize=0) for _ in range(3))
         app.sources[topics.interactions] = Source(events)
+        app.sources[topics.requests] = Source(requests)
         app.sources[topics.transitions] = Source(transitions, gathered_s=settings.signal_interval_s)
 
         @app.agent(events, name="users", supervisor_strategy=mode.CrashingSupervisor)
@@ -152,6 +158,14 @@ class StreamWorker:
                 # in the background: the next batch is decided while the broker acks this one
                 confirming = asyncio.ensure_future(self._finish(batch, user_stage.confirm(sending)))
                 confirming.add_done_callback(self._crash_with)
+
+        @app.agent(requests, name="requests", supervisor_strategy=mode.CrashingSupervisor)
+        async def answer(stream: StreamT[Batch]) -> None:
+            await signal_feed.caught_up()
+            await feed.caught_up()
+            async for batch in stream:
+                if await app.batch_consumer.begin(batch):
+                    await self._finish(batch, request_stage.answer_and_confirm(batch))
 
         @app.agent(transitions, name="items", supervisor_strategy=mode.CrashingSupervisor)
         async def count(stream: StreamT[Batch]) -> None:

@@ -120,6 +120,15 @@ class Telemetry:
             "How long ago all of the signals topic was in the lists",
             registry=registry,
         )
+        self.requests = Counter(
+            "rec_requests", "Requests for a list, by what became of them", ["result"], registry=registry
+        )
+        self.request_latency = Histogram(
+            "rec_request_latency_seconds",
+            "From the broker's timestamp of a request to the broker's ack of its list",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
         self.producer_errors = Counter("rec_producer_errors", "Sends that failed", registry=registry)
 
     def set_recovery_state(self, state: str) -> None:

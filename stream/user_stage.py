@@ -64,7 +64,7 @@ class UserStage:
         self._telemetry = telemetry
         self._topics = topics
         self._partitions = partitions
-        self._popularity = Popularity()
+        self.popularity = Popularity()  # the lists of the time before the first model
         self._counted: set[int] = set()
         self._thread = thread
         self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
@@ -121,7 +121,7 @@ class UserStage:
         here = [pair for index, pair in enumerate(intake.events) if index not in forwards]
         decision = self._recommender.decide(
             model,
-            self._popularity,
+            self.popularity,
             {user: state.decode(value) for user, value in held.items()},
             [sourced(record, event) for record, event in here],
             time.time(),
@@ -153,7 +153,7 @@ class UserStage:
         store = self._changelog.table.data
         for value in store._visible_values(store._db_for_partition(partition)):
             for event in state.decode(value).history:
-                self._popularity.add(event.item_id)
+                self.popularity.add(event.item_id)
 
     # -- sending ----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,16 @@ import numpy as np
 from aiokafka import TopicPartition
 
 from models import state, weights
-from models.contracts import POPULARITY, BadRecord, Recommendation, Topics, decode_event, decode_recommendation, rec_id
+from models.contracts import (
+    POPULARITY,
+    BadRecord,
+    Recommendation,
+    Topics,
+    decode_event,
+    decode_recommendation,
+    decode_request,
+    rec_id,
+)
 from models.replay import Outcome, Replay, forward_state, replay
 from models.sessions import SessionRules
 from models.signals import SignalRules
@@ -37,6 +46,7 @@ class AuditReport:
     dead_letters: int = 0
     forwarded: int = 0
     recommendations: int = 0  # distinct
+    requests: int = 0  # answered
     duplicates: int = 0  # further copies, equal in rec_id
     refused_too: int = 0  # applied, and a dead letter besides
     lost: int = 0
@@ -46,6 +56,7 @@ class AuditReport:
     lists_checked: int = 0
     lists_with_signals: int = 0  # of which only the shape can be checked: what the signals said is not kept
     transitions: int = 0
+    transitions_behind: int = 0  # that no worker has counted yet
     items: int = 0
     model_versions: int = 0
     examples: list[str] = field(default_factory=list)
@@ -79,7 +90,9 @@ async def audit(
     log = await _read(options, topics.interactions)
     progress("reading lists and dead letters")
     landed = _landings(log)
-    answers = _answers(await _read(options, topics.recommendations), landed, report)
+    given = await _read(options, topics.recommendations)
+    _check_requests(await _read(options, topics.requests), given, report)
+    answers = _answers(given, landed, report)
     dead = _dead_letters(await _read(options, topics.dead_letters), topics.interactions)
     report.dead_letters = len(dead)
     progress("replaying the log")
@@ -110,6 +123,7 @@ async def audit(
     progress("comparing the items' signals")
     of_items = await audit_signals(functools.partial(_read, options), topics, replays, signal_rules or SignalRules())
     report.transitions, report.items, report.wrong_signals = of_items.transitions, of_items.items, of_items.wrong
+    report.transitions_behind = of_items.behind
     for example in of_items.examples:
         report.note(example)
     return report
@@ -148,6 +162,8 @@ def _answers(
     for records in topic.values():
         for record in records:
             given: Recommendation = decode_recommendation(record.value or b"")
+            if given.request_id is not None:
+                continue
             source = given.source.partition, given.source.offset
             if given.rec_id != rec_id(given.source.topic, *source):
                 report.lost += 1
@@ -160,6 +176,23 @@ def _answers(
     report.recommendations = len(answers)
     report.duplicates = sum(len(of_event) - 1 for of_event in answers.values())
     return answers
+
+
+def _check_requests(log: Mapping[int, list[Record]], topic: Mapping[int, list[Record]], report: AuditReport) -> None:
+    """See that each request has an answer; what the state and the signals were at that moment is not kept."""
+    lists = (decode_recommendation(record.value or b"") for records in topic.values() for record in records)
+    answered = {given.rec_id for given in lists if given.request_id is not None}
+    report.requests = len(answered)
+    for records in log.values():
+        for record in records:
+            try:
+                decode_request(record.value)
+            except BadRecord:
+                continue
+            place = record.topic, record.partition, record.offset
+            if origin_of(record) is None and rec_id(*place) not in answered:
+                report.lost += 1
+                report.note(f"request {record.partition}/{record.offset} has no list")
 
 
 def _dead_letters(topic: Mapping[int, list[Record]], source: str) -> dict[tuple[int, int], str]:

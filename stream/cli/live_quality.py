@@ -79,6 +79,10 @@ class LiveQuality:
         self._baselines.learn(event)
         self._users.add(event.user_id)
 
+    def looked_at(self, user_id: str, items: list[str]) -> None:
+        """Take note of the list that a user asked for, in place of the one before."""
+        self._last_list[user_id] = items[:K]
+
     def answered(self, index: int, event: Event, items: list[str]) -> None:
         """Take note of the list that an event caused; a user's lists come in the order of the user's events."""
         baseline = self._baseline_hits.pop(index, None)

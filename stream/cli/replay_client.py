@@ -12,13 +12,15 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 
-from models.contracts import Event, Topics, decode_recommendation
+from models.contracts import Event, Request, Topics, decode_recommendation, encode
 from stream.changelog import append
 from stream.cli.live_quality import LiveQuality
 from stream.cli.produce import value_of
 from stream.intake import home_of
 
 CHUNK = 128  # events sent at once: small beside the window, so that the load is even
+COMES_BACK_S = 1800.0  # a session is over: the user asks anew; in it, the list of the event before is looked at
+ASKING_S = 30.0  # a request without an answer for so long is given up: the worker is being killed, or ended
 DEFAULT_WINDOW = 512  # events without an answer, at most: a full batch in process and one waiting
 
 
@@ -44,8 +46,13 @@ class ReplayClient:
         self._early: dict[tuple[int, int], list[str]] = {}
         self._progress = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._requested: dict[str, tuple[Event, float]] = {}
+        self._last_at: dict[str, float] = {}  # user -> time of the newest event
+        self.asking = False  # whether users who come back ask for a list before their event
         self.quality = LiveQuality()
+        self.asked = 0
         self.latencies_s: list[float] = []
+        self.request_latencies_s: list[float] = []
         self.answered: list[tuple[int, float, float]] = []  # partition, sent at, answered at (time.perf_counter)
         self.sent = 0
         self.answers = 0
@@ -94,8 +101,47 @@ class ReplayClient:
                 if ahead > 0:
                     await asyncio.sleep(ahead)
                 size = min(size, max(1, int(rate * 0.02)))
-            await self._send_chunk(events[done : done + size])
-            done += size
+            chunk = events[done : done + size]
+            if self.asking:
+                chunk = await self._ask(chunk)
+            await self._send_chunk(chunk)
+            done += len(chunk)
+
+    async def _ask(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Ask for every user of a chunk who comes back, and wait for the lists; gives the events to send now.
+
+        The chunk ends before a user who comes back for a second time in it.
+        """
+        here: set[str] = set()
+        requests: list[tuple[int, str, bytes]] = []
+        for number, event in enumerate(events):
+            user_id, before = event.user_id, self._last_at.get(event.user_id)
+            if before is not None and event.timestamp - before >= COMES_BACK_S:
+                if user_id in here:
+                    events = events[:number]
+                    break
+                request = Request(f"replay-{self.sent + number}", user_id, event.timestamp)
+                requests.append((self._home(user_id), user_id, encode(request)))
+                self._requested[request.request_id] = event, time.perf_counter()
+            here.add(user_id)
+            self._last_at[user_id] = event.timestamp
+        asking = {user_id for _, user_id, _ in requests}
+        deadline = time.monotonic() + ASKING_S
+        while any(sent.event.user_id in asking for sent in self._outstanding.values()) and time.monotonic() < deadline:
+            await self._wait()  # what they did last is to be in their state
+        for partition, user_id, value in requests:
+            await self._producer.send(self._topics.requests, key=user_id.encode(), value=value, partition=partition)
+        await self._producer.flush()
+        while self._requested and time.monotonic() < deadline:
+            await self._wait()
+        self._requested.clear()
+        return events
+
+    def _home(self, user_id: str) -> int:
+        home = self._homes.get(user_id)
+        if home is None:
+            home = self._homes[user_id] = home_of(user_id, self._partitions)
+        return home
 
     async def send_raw(self, partition: int, key: bytes | None, value: bytes | None) -> None:
         """Send bytes that may be no event, and expect no list for them."""
@@ -119,9 +165,8 @@ class ReplayClient:
     async def _send_chunk(self, events: Sequence[Event]) -> None:
         by_partition: dict[int, list[tuple[int, Event]]] = {}
         for event in events:
-            home = self._homes.get(event.user_id)
-            if home is None:
-                home = self._homes[event.user_id] = home_of(event.user_id, self._partitions)
+            home = self._home(event.user_id)
+            self._last_at[event.user_id] = event.timestamp
             self.quality.sent(self.sent, event, counted=self.measuring)
             by_partition.setdefault(home, []).append((self.sent, event))
             self.sent += 1
@@ -158,6 +203,11 @@ class ReplayClient:
     def _take(self, value: bytes, now: float) -> None:
         recommendation = decode_recommendation(value)
         items = [item.item_id for item in recommendation.items]
+        if recommendation.request_id is not None:
+            asked = self._requested.pop(recommendation.request_id, None)
+            if asked is not None:
+                self._answer_request(*asked, items, now)
+            return
         self.last_version = recommendation.model_version
         self.versions[self.last_version] += 1
         place = recommendation.source.partition, recommendation.source.offset
@@ -166,6 +216,13 @@ class ReplayClient:
             self._early[place] = items  # the answer overtook our own ack, or is a second one
         else:
             self._answer(sent, items, now)
+
+    def _answer_request(self, event: Event, at: float, items: list[str], now: float) -> None:
+        self.asked += 1
+        if self.measuring:
+            self.request_latencies_s.append(now - at)
+        self.latest[event.user_id] = items
+        self.quality.looked_at(event.user_id, items)
 
     def _answer(self, sent: Sent, items: list[str], now: float) -> None:
         self.answers += 1

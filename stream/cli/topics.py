@@ -71,7 +71,12 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
         ),
         topic(topics.items, "item metadata", compacted),
         topic(topics.users, "user metadata; null erases", compacted),
-        topic(topics.requests, "lists asked for", {**deleted, "retention.ms": str(DAY_MS)}),
+        topic(
+            topics.requests,
+            "lists asked for",
+            # A list is for the time that the broker took the request at, unless the request names another.
+            {**deleted, "retention.ms": str(DAY_MS), "message.timestamp.type": "LogAppendTime"},
+        ),
         topic(
             topics.recommendations,
             "lists go out",

@@ -39,9 +39,9 @@ def deployment(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Deploy
         yield made
 
 
-def stores(deployment: Deployment) -> list[Path]:
-    """Find the worker's stores, one a partition."""
-    found = sorted(path.parent for path in deployment.data_dir().rglob("CURRENT"))
+def stores(deployment: Deployment, table: str = "users") -> list[Path]:
+    """Find the worker's stores of a table, one a partition."""
+    found = sorted(path.parent for path in deployment.data_dir().rglob(f"{table}-*.db/CURRENT"))
     assert len(found) == deployment.partitions
     return found
 
@@ -89,7 +89,7 @@ async def test_a_damaged_store_is_deleted_and_restored(deployment: Deployment) -
     worker = await asyncio.to_thread(deployment.ready_worker)
     await deployment.play(made_events(300))
     assert await asyncio.to_thread(worker.stop) == 0
-    for path in stores(deployment)[:2]:
+    for path in (stores(deployment)[0], stores(deployment, "items")[1]):
         (path / "CURRENT").write_bytes(b"\0not a manifest\xff")
     worker.start()
     await asyncio.to_thread(worker.wait_ready, READY_S)

@@ -102,6 +102,7 @@ def test_workers_share_what_they_count_and_keep_it_over_kills(running: Deploymen
     report = running.audit()
     assert_passes(report)
     assert report.transitions > 5000
+    assert report.transitions_behind == 0
     assert report.items > 250
     assert report.lists_with_signals > 0
 

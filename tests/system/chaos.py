@@ -53,6 +53,7 @@ class Run:
     wrong_signals: int = 0
     items: int = 0
     transitions: int = 0
+    transitions_behind: int = 0
     duplicates: int = 0
     kills: int = 0
     terms: int = 0
@@ -204,6 +205,7 @@ async def chaos(
         "wrong_signals",
         "items",
         "transitions",
+        "transitions_behind",
         "duplicates",
         "refused_too",
     ):
@@ -282,7 +284,7 @@ def main() -> int:
         say(f"{name:<16} {value}")
     if given.json:
         sys.stdout.write(json.dumps(asdict(run)) + "\n")
-    passed = not (run.lost or run.wrong_states or run.wrong_lists or run.wrong_signals)
+    passed = not (run.lost or run.wrong_states or run.wrong_lists or run.wrong_signals or run.transitions_behind)
     if passed:
         subprocess.run(["rm", "-rf", str(folder)], check=True)
     return 0 if passed else 1

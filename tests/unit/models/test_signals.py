@@ -248,3 +248,73 @@ def test_all_orders_of_a_few_events_agree() -> None:
     for state in states:
         assert state.counts == pytest.approx(states[0].counts, rel=1e-12)
         assert state.successors == pytest.approx(states[0].successors, rel=1e-12)
+
+
+@given(logs(), st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), max_size=3), times)
+def test_a_table_that_takes_records_over_reads_as_one_that_counts(
+    log: list[Transition], last: list[int], t: float
+) -> None:
+    states = {"a": apply(RULES, NOTHING, log), "b": apply(RULES, NOTHING, log[::2])}
+    taken = SignalTable(RULES, ITEMS[:3])
+    for item_id, state in states.items():
+        taken.put(signals.decode_record(signals.encode_record(record(RULES, item_id, state))))
+    other = SignalTable(RULES, ["e", "a"])
+    for item_id, state in states.items():
+        other.put(record(RULES, item_id, state))
+    moved = other.for_catalogue(ITEMS[:3])
+    assert moved.item_of_row[:4] == ["", *ITEMS[:3]]
+    end = max([t, *(one.timestamp for one in log)])
+    np.testing.assert_allclose(
+        moved.trends(end)[:, : moved.n_rows],
+        np.stack([taken.trends(end)[:, taken.row(item_id)] for item_id in moved.item_of_row], 1),
+        atol=1e-5,
+    )
+    expected: dict[str, float] = {}
+    ids = [["", *ITEMS][row] for row in last]
+    for weight, before in zip((1.0, 0.5, 0.25), reversed(ids), strict=False):
+        if before in states:
+            for item_id, count in successors_at(RULES, states[before], end).items():
+                expected[item_id] = expected.get(item_id, 0.0) + weight * count
+    for table in (taken, moved):
+        rows, values = table.successors([table.row(item_id) for item_id in ids], end)
+        found = {table.item_of_row[row]: value for row, value in zip(rows.tolist(), values.tolist(), strict=True)}
+        wanted = {item_id: math.log1p(GAIN * count) for item_id, count in expected.items()}
+        for item_id in {*found, *wanted}:
+            assert found.get(item_id, 0.0) == pytest.approx(wanted.get(item_id, 0.0), rel=1e-4, abs=1e-6)
+
+
+def test_other_half_lives_begin_with_the_count_of_the_nearest() -> None:
+    log = [Transition(0.0, 0, 0), Transition(3600.0, 0, 1), Transition(3600.0, 0, 2, "b", 0.5)]
+    before = apply(SignalRules((HOUR_S, DAY_S), DAY_S), NOTHING, log)
+    rules = SignalRules((2 * HOUR_S, HOUR_S, 30 * DAY_S), 7 * DAY_S)
+    after = apply(rules, before, [])
+    assert after.counts == [before.counts[0], before.counts[0], before.counts[1]]
+    assert successors_at(rules, after, 3600.0)["b"] == pytest.approx(0.5)
+    assert after.half_lives_s == rules.all_half_lives_s
+    assert (after.occurrences, after.follows) == (before.occurrences, before.follows)
+    assert apply(rules, after, log) == after
+
+
+def test_a_record_of_other_half_lives_tells_what_both_know() -> None:
+    state = apply(SignalRules((HOUR_S, DAY_S), DAY_S), NOTHING, [Transition(0.0, 0, 0), Transition(1.0, 0, 1, "b")])
+    table = SignalTable(SignalRules((DAY_S, 7 * DAY_S), 7 * DAY_S), ["a", "b"])
+    table.put(record(SignalRules((HOUR_S, DAY_S), DAY_S), "a", state))
+    day, week = table.trends(0.0)[:, 1]
+    assert day == pytest.approx(math.log(1 / FLOOR), rel=1e-4)
+    assert week == 0.0
+    assert len(table.successors([1], 1.0)[0]) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{}",
+        b'{"item_id":"a","at":1,"counts":[1],"successors":[],"half_lives_s":[1]}',
+        b'{"item_id":"a","at":1,"counts":[-1],"successors":[],"half_lives_s":[1,2]}',
+        b'{"item_id":"a","at":1,"counts":[1],"successors":[["b",-2]],"half_lives_s":[1,2]}',
+    ],
+)
+def test_bytes_that_are_no_record_of_signals_are_refused(value: bytes) -> None:
+    with pytest.raises(BadSignals):
+        signals.decode_record(value)

@@ -1,0 +1,141 @@
+"""The request stage: a user who comes back asks, and gets a list of now without an event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
+
+from models import contracts, state
+from models.contracts import BadRecord, Recommendation, Request, Source, Topics, decode_request
+from models.popularity import Popularity
+from models.recommender import Recommender
+from models.walk import SourcedRequest
+from stream.changelog import Changelog, append
+from stream.delivery import PAUSED, Batch, BatchApp, NotSent
+from stream.intake import Origin, home_of, origin_header_of, origin_of
+from stream.log_reader import Record
+from stream.rejects import send_dead_letters
+from stream.signal_feed import SignalFeed
+from stream.telemetry import Telemetry
+
+
+@dataclass
+class Asked:
+    """A batch of requests, decoded and answered."""
+
+    here: list[tuple[Record, SourcedRequest]] = field(default_factory=list)
+    elsewhere: list[tuple[Record, Request, int]] = field(default_factory=list)
+    """Requests whose user is at home in another partition."""
+    rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
+    answers: list[Recommendation] = field(default_factory=list)
+
+
+class RequestStage:
+    """All that happens to a batch of requests; no state is changed by it.
+
+    An answer is made with the user's state as it is when the request comes: an event that was sent before the request
+    and has no list yet may not be in it.
+    """
+
+    def __init__(
+        self,
+        app: BatchApp,
+        user_states: Changelog,
+        recommender: Recommender,
+        signal_feed: SignalFeed,
+        popularity: Popularity,
+        telemetry: Telemetry,
+        topics: Topics,
+        partitions: int,
+        thread: Executor,
+    ) -> None:
+        self._app = app
+        self._user_states = user_states
+        self._recommender = recommender
+        self._signal_feed = signal_feed
+        self._popularity = popularity
+        self._telemetry = telemetry
+        self._topics = topics
+        self._partitions = partitions
+        self._thread = thread
+
+    async def answer_and_confirm(self, batch: Batch) -> None:
+        """Answer a batch and await the acks of what it sends; raises NotSent if they may not have come about."""
+        started, loop = time.perf_counter(), asyncio.get_running_loop()
+        asked = await loop.run_in_executor(self._thread, self._answer, batch)
+        if not self._app.batch_consumer.may_send(batch):
+            raise NotSent(PAUSED)
+        producer = self._app.kafka_producer()
+        outputs: dict[int, list[tuple[bytes, bytes]]] = {}
+        for (_, sourced), answer in zip(asked.here, asked.answers, strict=True):
+            outputs.setdefault(sourced.partition, []).append((answer.user_id.encode(), contracts.encode(answer)))
+        sent: list[asyncio.Future[Any]] = []
+        for partition, records in outputs.items():
+            sent += [each.acked for each in await append(producer, self._topics.recommendations, partition, records)]
+        sent += await send_dead_letters(producer, self._topics.dead_letters, asked.rejects)
+        for record, request, home in asked.elsewhere:
+            headers = [*record.headers, origin_header_of(record)]
+            sent.append(
+                await producer.send(
+                    record.topic, value=record.value, key=request.user_id.encode(), partition=home, headers=headers
+                )
+            )
+        try:
+            for each in sent:
+                await each
+        except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
+            self._telemetry.producer_errors.inc()
+            raise NotSent(str(error) or type(error).__name__) from None
+        self._telemetry.stage.labels("answer").observe(time.perf_counter() - started)
+        self._count(asked)
+
+    def _answer(self, batch: Batch) -> Asked:
+        asked = self._take_in(batch.records.values())
+        wanted: dict[int, dict[bytes, None]] = {}
+        for record, sourced in asked.here:
+            wanted.setdefault(record.partition, {})[sourced.request.user_id.encode()] = None
+        states = {
+            (partition, key.decode()): state.decode(value)
+            for partition, keys in wanted.items()
+            for key, value in zip(keys, self._user_states.read(partition, list(keys)), strict=True)
+            if value is not None
+        }
+        model, moment = self._signal_feed.serving or (None, None)
+        requests = [sourced for _, sourced in asked.here]
+        asked.answers = self._recommender.answer(model, self._popularity, states, requests, time.time(), moment)
+        return asked
+
+    def _take_in(self, partitions: Iterable[Sequence[Record]]) -> Asked:
+        asked = Asked()
+        for records in partitions:
+            for record in records:
+                try:
+                    request = decode_request(record.value)
+                except BadRecord as error:
+                    asked.rejects.append((record, error))
+                    continue
+                came = origin_of(record)
+                if came is None and (home := home_of(request.user_id, self._partitions)) != record.partition:
+                    asked.elsewhere.append((record, request, home))
+                    continue
+                source = Source(record.topic, record.partition, record.offset)
+                came = came or Origin(source, record.timestamp / 1000)
+                asked.here.append((record, SourcedRequest(request, record.partition, came.time, came.source)))
+        return asked
+
+    def _count(self, asked: Asked) -> None:
+        telemetry = self._telemetry
+        telemetry.requests.labels("answered").inc(len(asked.here))
+        telemetry.requests.labels("forwarded").inc(len(asked.elsewhere))
+        telemetry.requests.labels("invalid").inc(len(asked.rejects))
+        for _, error in asked.rejects:
+            telemetry.dead_letters.labels(error.reason).inc()
+        now = time.time()
+        for _, sourced in asked.here:
+            telemetry.request_latency.observe(now - sourced.now)

@@ -1,0 +1,121 @@
+"""Lists on request on a real Kafka: those of the user's state as it is, at the time that is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from models.contracts import Event, Recommendation
+from stream.intake import home_of
+from tests.running import Deployment, assert_passes, made_events, wait_until
+
+
+@pytest.fixture(scope="module")
+def running(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    folder: Path = tmp_path_factory.mktemp("requests")
+    with Deployment(kafka, f"requests-{os.getpid()}-", folder) as deployment:
+        deployment.publish("v1")
+        deployment.ready_worker()
+        yield deployment
+        report = deployment.audit()
+        assert_passes(report)
+        assert report.requests > 0
+
+
+def request(running: Deployment, value: bytes | None, key: bytes | None, **more: Any) -> tuple[int, int]:
+    producer = KafkaProducer(bootstrap_servers=running.bootstrap)
+    try:
+        sent = producer.send(running.topics.requests, value=value, key=key, **more).get(30)
+        return sent.partition, sent.offset
+    finally:
+        producer.close()
+
+
+def answer(running: Deployment, request_id: str) -> Recommendation:
+    def found() -> list[Recommendation]:
+        return [given for given in running.lists() if given.request_id == request_id]
+
+    given: list[Recommendation] = wait_until(found, every_s=0.2)
+    assert len(given) == 1
+    return given[0]
+
+
+def test_asked_at_the_time_of_the_last_event_the_list_is_that_event_s(running: Deployment) -> None:
+    at = time.time() - 100
+    asyncio.run(running.play([Event("returner", f"item-{n}", at + n) for n in range(5)]))
+    (last,) = [given for given in running.lists() if given.user_id == "returner" and given.event_time == at + 4]
+    asked = {"request_id": "r1", "user_id": "returner", "at": at + 4, "page": "home"}
+    place = request(running, json.dumps(asked).encode(), b"returner")
+    given = answer(running, "r1")
+    assert given.items == last.items
+    assert (given.user_id, given.model_version, given.event_time) == ("returner", "v1", at + 4)
+    assert given.session_id == last.session_id
+    assert (given.source.topic, given.source.partition, given.source.offset) == (running.topics.requests, *place)
+
+
+def test_without_a_time_it_is_now_and_k_is_how_many(running: Deployment) -> None:
+    asyncio.run(running.play([Event("brief", "item-1", time.time() - 86_400)]))
+    request(running, b'{"request_id":"r2","user_id":"brief","k":3}', b"brief")
+    given = answer(running, "r2")
+    assert len(given.items) == 3
+    assert given.event_time == pytest.approx(time.time(), abs=60)
+    assert given.session_id == ""
+
+
+def test_a_user_without_events_gets_a_list_too(running: Deployment) -> None:
+    request(running, b'{"request_id":"r3","user_id":"nobody"}', b"nobody")
+    assert len(answer(running, "r3").items) == 20
+
+
+def test_a_request_on_another_partition_is_answered_at_home(running: Deployment) -> None:
+    asyncio.run(running.play([Event("wanderer", "item-2", time.time() - 50)]))
+    elsewhere = (home_of("wanderer", running.partitions) + 1) % running.partitions
+    request(running, b'{"request_id":"r4","user_id":"wanderer"}', None, partition=elsewhere)
+    given = answer(running, "r4")
+    assert given.source.partition == elsewhere
+    assert "item-2" not in [item.item_id for item in given.items]
+
+
+@pytest.mark.parametrize(
+    ("reason", "value"),
+    [
+        ("not_json", b"?"),
+        ("missing_field", b'{"user_id":"u"}'),
+        ("wrong_type", b'{"request_id":1,"user_id":"u"}'),
+        ("bad_value", b'{"request_id":"r","user_id":"u","k":0}'),
+        ("null_value", None),
+    ],
+)
+def test_a_bad_request_becomes_a_dead_letter(running: Deployment, reason: str, value: bytes | None) -> None:
+    place = request(running, value, b"junk")
+
+    def found() -> list[dict[str, bytes]]:
+        heads = [dict(record.headers) for record in running.records(running.topics.dead_letters)]
+        return [h for h in heads if (int(h["source-partition"]), int(h["source-offset"])) == place]
+
+    (head,) = wait_until(found, every_s=0.2)
+    assert head["reason"].decode() == reason
+    assert head["source-topic"].decode() == running.topics.requests
+
+
+def test_events_and_requests_side_by_side(running: Deployment) -> None:
+    async def both() -> int:
+        async with running.client() as client:
+            await client.send(made_events(300, users=30, seed=5))
+            assert await client.drained(60.0)
+            client.asking = True
+            start = time.time() - 3 * 86_400 + 5000
+            await client.send(made_events(200, users=30, seed=6, start=start + 3 * 86_400))
+            assert await client.drained(60.0)
+            return client.asked
+
+    assert asyncio.run(both()) >= 20
+    assert running.workers[0].metric("rec_requests_total", 'result="answered"') >= 20
