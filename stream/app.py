@@ -10,10 +10,12 @@ import threading
 import time
 from typing import Any, cast
 
+import faust
 import mode
 import torch
 from aiokafka.errors import KafkaError
 from faust.types import StreamT
+from faust.types.auth import CredentialsT
 from faust.worker import Worker
 from prometheus_client import CollectorRegistry
 
@@ -42,6 +44,7 @@ def make_app(settings: WorkerSettings) -> BatchApp:
         settings.topics.app_id,
         TableManager=BatchTableManager,
         broker=[f"kafka://{broker}" for broker in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
         store="rocksdb://",
         datadir=str(settings.data_dir.absolute()),
         topic_allow_declare=False,
@@ -69,6 +72,20 @@ def make_app(settings: WorkerSettings) -> BatchApp:
     app.sources = {}
     app.client_options = settings.client_options()
     return app
+
+
+def _credentials(settings: WorkerSettings) -> CredentialsT | None:
+    """Say to Faust what its own clients are told by `client_options`."""
+    options = settings.access_options()
+    context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
 
 
 class StreamWorker:
