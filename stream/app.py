@@ -172,13 +172,20 @@ class StreamWorker:
         )
         worker.spinner = None  # it writes to the terminal, or to the log
         worker.stop_timeout_s = self._settings.stop_timeout_s
+        log.info(
+            "worker starting group=%s instance=%s kafka=%s partitions=%d data=%s",
+            *(self.app.conf.id, self._settings.instance_id or "dynamic", self._settings.kafka_bootstrap),
+            *(self._partitions, self._settings.data_dir),
+        )
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
-            return int(stop.code or 0)
+            status = int(stop.code or 0)
         except Exception:
             log.exception("worker crashed; what was not committed will be delivered again")
-            return 1
+            status = 1
+        log.info("worker stopped status=%d", status)
+        return status
 
     def healthy(self) -> str:
         """Say what is wrong with the process itself, "" if nothing is: the loop's heartbeat, not the lag."""

@@ -14,8 +14,8 @@ from tests.unit.deploy.rendering import OVERLAYS, ROOT, rendered
 
 CHECKOV = "3.3.30"
 REMEDY = (
-    "the overlays are not linted: checkov is not there. It pins what it depends on, so give it an environment of its own: "
-    f"python3 -m venv ~/.cache/hrnn-stream/checkov, then in that bin/pip install checkov=={CHECKOV}"
+    "the overlays are not linted: checkov is not there. It pins what it depends on, so give it an environment of its "
+    f"own: python3 -m venv ~/.cache/hrnn-stream/checkov, then in that bin/pip install checkov=={CHECKOV}"
 )
 
 
