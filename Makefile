@@ -7,7 +7,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-SOURCES := stream models trainer tests
+SOURCES := stream models trainer tests k8s
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.15 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -98,7 +98,18 @@ lock: ## Pin every dependency anew, with hashes (uv in a throw-away environment)
 	printf 'hatchling\neditables\n' > "$$folder/build.in"; \
 	"$$folder/bin/uv" pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
 		--generate-hashes --no-annotate --no-header --no-emit-index-url \
-		--output-file requirements.lock pyproject.toml "$$folder/build.in"
+		--output-file requirements.lock pyproject.toml "$$folder/build.in"; \
+	printf 'hatchling\n' > "$$folder/build.in"; \
+	compile="$$folder/bin/uv pip compile --quiet --universal --python-version 3.11 --constraint requirements.lock \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url"; \
+	$$compile --output-file docker/requirements.lock pyproject.toml; \
+	$$compile --output-file docker/build.lock "$$folder/build.in"
+
+# After a change of topics, settings, rules, dashboards or of the manifests themselves; look at what git then shows.
+.PHONY: manifests
+manifests: install ## Write the manifests that follow from the code, and the golden files of all overlays
+	$(BIN)/python -m k8s.manifests
+	$(BIN)/python -m tests.unit.deploy.rendering
 
 .PHONY: clean
 clean: ## Remove what the tasks made here; Kafka's jars stay in ~/.cache/hrnn-stream

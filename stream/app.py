@@ -13,10 +13,12 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+import faust
 import mode
 import torch
 from aiokafka.errors import KafkaError
 from faust.types import StreamT
+from faust.types.auth import CredentialsT
 from faust.worker import Worker
 from prometheus_client import CollectorRegistry
 
@@ -49,6 +51,7 @@ def make_app(settings: WorkerSettings) -> BatchApp:
         settings.topics.app_id,
         TableManager=BatchTableManager,
         broker=[f"kafka://{broker}" for broker in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
         store="rocksdb://",
         datadir=str(settings.data_dir.absolute()),
         topic_allow_declare=False,
@@ -76,6 +79,20 @@ def make_app(settings: WorkerSettings) -> BatchApp:
     app.sources = {}
     app.client_options = settings.client_options()
     return app
+
+
+def _credentials(settings: WorkerSettings) -> CredentialsT | None:
+    """Say to Faust what its own clients are told by `client_options`."""
+    options = settings.access_options()
+    context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
 
 
 class StreamWorker:
@@ -194,13 +211,20 @@ class StreamWorker:
         )
         worker.spinner = None  # it writes to the terminal, or to the log
         worker.stop_timeout_s = self._settings.stop_timeout_s
+        log.info(
+            "worker starting group=%s instance=%s kafka=%s partitions=%d data=%s",
+            *(self.app.conf.id, self._settings.instance_id or "dynamic", self._settings.kafka_bootstrap),
+            *(self._partitions, self._settings.data_dir),
+        )
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
-            return int(stop.code or 0)
+            status = int(stop.code or 0)
         except Exception:
             log.exception("worker crashed; what was not committed will be delivered again")
-            return 1
+            status = 1
+        log.info("worker stopped status=%d", status)
+        return status
 
     def healthy(self) -> str:
         """Say what is wrong with the process itself, "" if nothing is: the loop's heartbeat, not the lag."""

@@ -193,11 +193,18 @@ class BatchTableManager(TableManager):
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         """Delete damaged stores before Faust opens them, which would crash the worker."""
+        log.info(
+            "assigned generation=%d partitions=%s gained=%s lost=%s",
+            *(generation_id, *(self._of_sources(tps) for tps in (assigned, newly_assigned, revoked))),
+        )
         for changelog, source in self.changelogs:
             for partition in {tp.partition for tp in newly_assigned if tp.topic in (changelog.topic, source)}:
                 with contextlib.suppress(Exception):  # locked by a process that is about to end: Faust waits for it
                     _persisted_offset(changelog, partition)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    def _of_sources(self, tps: set[TP]) -> list[int]:
+        return sorted({tp.partition for tp in tps if tp.topic in self.app.sources})
 
     async def _update_channels(self) -> None:
         if not self._source_topics:

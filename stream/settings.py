@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from models.contracts import Topics
 from models.sessions import SessionRules
 from models.signals import SignalRules
+from stream.kafka_access import KafkaAccess
 
 
-class KafkaSettings(BaseSettings):
+class KafkaSettings(KafkaAccess):
     """Where Kafka is, and how long a member of the group may be silent."""
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
@@ -43,6 +44,7 @@ class KafkaSettings(BaseSettings):
         return {
             "bootstrap_servers": self.kafka_bootstrap.split(","),
             "client_id": f"hrnn-{socket.gethostname()}",
+            **self.access_options(),
         }
 
 

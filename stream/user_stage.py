@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ from stream.rejects import send_dead_letters
 from stream.signal_feed import SignalFeed
 from stream.stream_clock import StreamClock
 from stream.telemetry import ONLINE_K, Telemetry
+
+log = logging.getLogger(__name__)
 
 ITEM_PARTITIONS = 1 << 18  # items whose partition is remembered: some 30 MB
 
@@ -211,8 +215,10 @@ class UserStage:
         telemetry.events.labels("late").inc(outcomes.late)
         telemetry.events.labels("invalid").inc(len(intake.rejects) - outcomes.late)
         telemetry.forwarded.inc(len(forwards))
-        for _, error in intake.rejects:
-            telemetry.dead_letters.labels(error.reason).inc()
+        for reason, count in (refused := Counter(error.reason for _, error in intake.rejects)).items():
+            telemetry.dead_letters.labels(reason).inc(count)
+        if refused:  # a line a batch: where each stands is said by the dead letters' headers
+            log.warning("events refused, now dead letters count=%d reasons=%s", refused.total(), dict(refused))
         by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
         telemetry.recommendations.labels("fallback").inc(by_popularity)
         telemetry.recommendations.labels("model").inc(len(decision.recommendations) - by_popularity)

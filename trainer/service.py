@@ -79,6 +79,12 @@ class TrainerService:
 
     def run(self) -> None:
         """Train whenever there is reason to, until `stopping` is set; errors are logged, counted and outlived."""
+        settings = self._settings
+        log.info(
+            "trainer starting kafka=%s interval_s=%.0f min_new_events=%d data=%s",
+            *(settings.kafka_bootstrap, settings.train_interval_s, settings.train_min_new_events),
+            settings.trainer_dir or "in memory",
+        )
         failures = 0
         while not self.stopping.is_set():
             try:
@@ -97,6 +103,7 @@ class TrainerService:
                 failures = min(failures + 1, MOST_DOUBLINGS)
             # twice as long after each failure: a fit that fails again and again should not take all cores
             self.stopping.wait(self._settings.train_poll_s * 2**failures)
+        log.info("trainer stopped")
 
     def run_once(self) -> Run:
         """Train on all that the topic holds now, and publish if the gate allows.

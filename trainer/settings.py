@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.contracts import Topics
+from trainer.kafka_access import KafkaAccess
 
 
 class FittingSettings(BaseSettings):
@@ -70,7 +71,7 @@ class FittingSettings(BaseSettings):
         return self
 
 
-class TrainerSettings(BaseSettings):
+class TrainerSettings(KafkaAccess):
     """Where the trainer reads and publishes, and when."""
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
@@ -110,4 +111,5 @@ class TrainerSettings(BaseSettings):
         return {
             "bootstrap_servers": self.kafka_bootstrap.split(","),
             "client_id": f"hrnn-trainer-{socket.gethostname()}",
+            **self.access_options(),
         }

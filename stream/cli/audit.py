@@ -29,6 +29,7 @@ from models.state import HISTORY_EVENTS, UserState
 from models.weights import ServingModel
 from stream.cli.audit_lists import Answer, wrong_answers
 from stream.cli.audit_signals import audit_signals
+from stream.cli.connection import client_options
 from stream.intake import home_of, origin_of, sourced
 from stream.log_reader import Record, log_reader, read_stretch
 
@@ -85,7 +86,7 @@ async def audit(
 ) -> AuditReport:
     """Read every topic to its end and compare; the workers must be at rest, and of the settings given here."""
     report, rules = AuditReport(), rules or SessionRules()
-    options = {"bootstrap_servers": bootstrap.split(",")}
+    options = client_options(bootstrap, "hrnn-audit")
     progress("reading the log of events")
     log = await _read(options, topics.interactions)
     progress("reading lists and dead letters")

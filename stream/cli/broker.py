@@ -14,11 +14,12 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,7 +36,6 @@ _SETTINGS = {
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "default.replication.factor": "1",
     "min.insync.replicas": "1",
@@ -87,13 +87,17 @@ class LocalKafka:
         *,
         own: bool = False,
         settings: Mapping[str, str] | None = None,
+        listeners: Sequence[str] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         """Prepare one; `own` starts one whatever the environment names (fault tests kill it).
 
-        `settings` are broker properties laid over the defaults.
+        `settings` are broker properties laid over the defaults. `listeners` are further security protocols to serve,
+        beside plain text; `addresses` says where.
         """
         self._environ = environ
+        self._listeners = tuple(listeners)
+        self.addresses: dict[str, str] = {}
         self._settings = dict(settings or {})
         self._external = None if own else (environ.get("HRNN_KAFKA_BOOTSTRAP") or None)
         self._bootstrap = self._external or ""
@@ -208,12 +212,16 @@ class LocalKafka:
 
     def _format(self) -> None:
         assert self._folder is not None
-        port, controller = _free_ports()
-        self._bootstrap = f"127.0.0.1:{port}"
+        protocols = ("PLAINTEXT", *self._listeners)
+        controller, *ports = _free_ports(1 + len(protocols))
+        self.addresses = {protocol: f"127.0.0.1:{port}" for protocol, port in zip(protocols, ports, strict=True)}
+        self._bootstrap = self.addresses["PLAINTEXT"]
+        served = ",".join(f"{protocol}://{address}" for protocol, address in self.addresses.items())
         settings = {
             **_SETTINGS,
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "listeners": f"{served},CONTROLLER://127.0.0.1:{controller}",
+            "listener.security.protocol.map": ",".join(["CONTROLLER:PLAINTEXT", *(f"{p}:{p}" for p in protocols)]),
+            "advertised.listeners": served,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "log.dirs": str(self._folder / "data"),
             **self._settings,
@@ -269,14 +277,20 @@ class LocalKafka:
                 self._guardian.stdin.flush()
 
 
-def wait_until_serving(bootstrap: str, *, timeout_s: float, process: subprocess.Popen[bytes] | None = None) -> None:
+def wait_until_serving(
+    bootstrap: str,
+    *,
+    timeout_s: float,
+    process: subprocess.Popen[bytes] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Return when a broker at one of `bootstrap`'s addresses answers; raises Failure after `timeout_s`.
 
     A KRaft broker opens its port early but answers only when it has caught up with the metadata log.
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        if any(answers(address) for address in bootstrap.split(",")):
+        if any(answers(address, tls=tls) for address in bootstrap.split(",")):
             return
         if process is not None and process.poll() is not None:
             raise Failure(f"Kafka ended with status {process.returncode} while starting")
@@ -288,15 +302,20 @@ def wait_until_serving(bootstrap: str, *, timeout_s: float, process: subprocess.
         time.sleep(0.1)
 
 
-def answers(address: str, *, timeout_s: float = 2.0) -> bool:
-    """Whether a Kafka broker at host:port answers an ApiVersions request (plain text listeners only)."""
-    host, _, port = address.strip().rpartition(":")
+def answers(address: str, *, timeout_s: float = 2.0, tls: ssl.SSLContext | None = None) -> bool:
+    """Whether a Kafka broker at host:port answers an ApiVersions request, which needs no authentication."""
+    name, _, port = address.strip().rpartition(":")
+    host = name.strip("[]")
     # size, api key 18, version 0, correlation id, client id
     request = struct.pack(">ihhih4s", 14, 18, 0, 7, 4, b"hrnn")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s) as connection:
+        with (
+            socket.create_connection((host, int(port)), timeout=timeout_s) as plain,
+            tls.wrap_socket(plain, server_hostname=host) if tls else plain as connection,
+            connection.makefile("rb") as answer,
+        ):
             connection.sendall(request)
-            head = connection.recv(8, socket.MSG_WAITALL)
+            head = answer.read(8)
     except (OSError, ValueError):
         return False
     return len(head) == 8 and struct.unpack(">ii", head)[1] == 7
@@ -313,14 +332,14 @@ def _start_guardian(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _free_ports() -> tuple[int, int]:
+def _free_ports(count: int) -> list[int]:
     found: list[int] = []
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)
-        if len(found) == 2:
-            return found[0], found[1]
+        if len(found) == count:
+            return found
     raise Failure(f"no free port among {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "end what occupies them")
 
 

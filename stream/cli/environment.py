@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from stream.cli.failures import Failure
+from stream.kafka_access import KafkaAccess
 from stream.settings import KafkaSettings, WorkerSettings
 
 S = TypeVar("S", bound=BaseSettings)
 
 PREFIX = "HRNN_"
+SHOWN_SECRET = "(set)"
 
 OWN_VARIABLES = {
     "HRNN_CACHE_DIR": ("~/.cache/hrnn-stream", "keeps Kafka's jars, fetched once for demo and tests"),
@@ -25,7 +27,7 @@ OWN_VARIABLES = {
 }
 
 
-READ_BY_COMMANDS = ("kafka_bootstrap", "topic_prefix", "partitions", "replication")
+READ_BY_COMMANDS = (*KafkaAccess.model_fields, "kafka_bootstrap", "topic_prefix", "partitions", "replication")
 
 
 class CommandSettings(KafkaSettings):
@@ -49,11 +51,18 @@ def load(kind: type[S], **given: object) -> S:
         settings: S = make(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise Failure(
-            f"{PREFIX}{field.upper()}={first['input']}: {first['msg']}", "correct or unset it", exit_code=2
-        ) from None
+        if not first["loc"]:  # how settings go together; the input is all of them, secrets too
+            raise Failure(first["msg"].removeprefix("Value error, "), "see `hrnn settings`", exit_code=2) from None
+        name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
+        value = SHOWN_SECRET if name in secrets() else first["input"]
+        raise Failure(f"{name}={value}: {first['msg']}", "correct or unset it", exit_code=2) from None
     return settings
+
+
+def secrets() -> set[str]:
+    """Name the variables whose values nobody is shown."""
+    fields = KafkaAccess.model_fields.items()
+    return {PREFIX + name.upper() for name, field in fields if SecretStr in get_args(field.annotation)}
 
 
 class Variable(NamedTuple):

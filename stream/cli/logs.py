@@ -45,6 +45,7 @@ def configure_logging(level: Level | None, form: Format | None, *, default: Leve
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    logging.captureWarnings(True)  # a library's warning is a line of the log too
     root.setLevel(level.upper())
     if level == "info":
         for name in _CHATTY:

@@ -13,6 +13,7 @@ from stream.cli import (
     doctor_command,
     evaluate_command,
     models_commands,
+    plan_command,
     produce_command,
     service_commands,
     settings_command,
@@ -71,6 +72,7 @@ app.command("evaluate")(evaluate_command.evaluate)
 app.add_typer(models_commands.app, name="models")
 app.command("doctor")(doctor_command.doctor)
 app.command("audit")(demo_command.audit)
+app.command("plan")(plan_command.plan)
 app.command("settings")(settings_command.settings)
 
 

@@ -10,7 +10,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from models.contracts import Event
-from stream.cli.connection import explained, require_topic
+from stream.cli.connection import client_options, explained, require_topic
 from stream.cli.event_files import FileEvent
 from stream.cli.failures import Failure
 
@@ -41,8 +41,7 @@ def send_events(
     sent = 0
     with explained(bootstrap):
         producer = KafkaProducer(
-            bootstrap_servers=bootstrap.split(","),
-            client_id="hrnn-produce",
+            **client_options(bootstrap, "hrnn-produce"),
             acks="all",
             enable_idempotence=True,  # a retry must not make a second event
             linger_ms=5,

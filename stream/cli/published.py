@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from models.weights import BadWeights, ServingModel
-from stream.cli.connection import explained, missing_topic, require_broker
+from stream.cli.connection import client_options, explained, missing_topic, require_broker
 from stream.cli.environment import CommandSettings
 from stream.cli.failures import Failure
 from trainer.log_reader import TopicMissing
@@ -19,7 +19,7 @@ def model_topic(settings: CommandSettings) -> Iterator[ModelTopic]:
     bootstrap, topic = settings.kafka_bootstrap, settings.topics.models
     require_broker(bootstrap)
     with explained(bootstrap):
-        models = ModelTopic(topic, {"bootstrap_servers": bootstrap.split(","), "client_id": "hrnn-models"})
+        models = ModelTopic(topic, client_options(bootstrap, "hrnn-models"))
         try:
             yield models
         except TopicMissing:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-from stream.cli.connection import explained, missing_topic, require_broker
+from stream.cli.connection import client_options, explained, missing_topic, require_broker
 from trainer.log_reader import LogReader, TopicMissing
 
 POLL_MS = 500
@@ -17,7 +17,7 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[Any]:
     """Yield the records that the topic holds at the time of the call, in order within a partition."""
     require_broker(bootstrap)
     with explained(bootstrap):
-        reader = LogReader(topic, {"bootstrap_servers": bootstrap.split(","), "client_id": "hrnn-read"})
+        reader = LogReader(topic, client_options(bootstrap, "hrnn-read"))
         try:
             for records, _ in reader.read(reader.bounds()):
                 yield from records
@@ -32,8 +32,7 @@ def follow(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]
     require_broker(bootstrap)
     with explained(bootstrap):
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
-            client_id="hrnn-watch",
+            **client_options(bootstrap, "hrnn-watch"),
             group_id=None,
             enable_auto_commit=False,
             allow_auto_create_topics=False,

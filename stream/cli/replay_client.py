@@ -14,6 +14,7 @@ from aiokafka.errors import ConsumerStoppedError
 
 from models.contracts import Event, Request, Topics, decode_recommendation, encode
 from stream.changelog import append
+from stream.cli.connection import client_options
 from stream.cli.live_quality import LiveQuality
 from stream.cli.produce import value_of
 from stream.intake import home_of
@@ -64,10 +65,10 @@ class ReplayClient:
     async def __aenter__(self) -> ReplayClient:
         """Connect a producer and a reader of all partitions."""
         self._producer = aiokafka.AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, max_batch_size=256 * 1024, max_request_size=6 * 2**20
+            **client_options(self._bootstrap, "hrnn-replay"), max_batch_size=256 * 1024, max_request_size=6 * 2**20
         )
         self._consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="latest"
+            **client_options(self._bootstrap, "hrnn-replay"), enable_auto_commit=False, auto_offset_reset="latest"
         )
         await self._producer.start()
         await self._consumer.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from dataclasses import asdict
@@ -11,6 +12,8 @@ import typer
 
 from stream.cli.failures import Failure
 from stream.cli.options import Json, note, results
+
+log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 30.0  # services start together with their Kafka
 
@@ -44,7 +47,7 @@ def worker() -> None:
         ready=process.ready,
     )
     with server:
-        note(f"metrics at http://{server.address}/metrics")
+        log.info("metrics at http://%s/metrics", server.address)
         status = process.run()
         # The loop that handled signals is gone: a second SIGTERM must not turn a clean stop into a failed one.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -91,7 +94,7 @@ def trainer(
                 service.registry, port=settings.metrics_port, bind=settings.metrics_bind, ready=service.ready
             )
             with server:
-                note(f"metrics at http://{server.address}/metrics")
+                log.info("metrics at http://%s/metrics", server.address)
                 service.run()
     except TopicMissing as error:
         raise missing_topic(settings.kafka_bootstrap, settings.topics.sessions) from error

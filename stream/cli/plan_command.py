@@ -1,0 +1,71 @@
+"""`hrnn plan`: what a load needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from stream.cli.options import Json, note, results
+from stream.cli.tables import table
+
+
+def plan(
+    events_per_s: Annotated[float, typer.Option("--events-per-s", min=0.001, help="At the peak.")],
+    users: Annotated[int, typer.Option(min=1, help="With a state: all who ever had an event.")],
+    items: Annotated[int, typer.Option(min=1, help="Of the catalogue: each is scored for each list.")],
+    replication: Annotated[int, typer.Option(min=1, help="Copies that Kafka keeps.")] = 3,
+    state_bytes: Annotated[
+        int | None, typer.Option(min=100, help="Mean of rec_state_bytes, once there is one. [what was measured]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Reckon partitions, pods, memory, disk and the time of a restore, from figures measured on one machine.
+
+    Half of each worker is left free for catching up, one worker may be away, and partitions are for four times the
+    workers. Measure anew on yours: `make bench`, and rec_state_bytes of a worker that has run for a while.
+    """
+    from stream.cli.plan import STATE_BYTES, STATE_BYTES_FULL
+    from stream.cli.plan import plan as reckon
+
+    planned = reckon(
+        events_per_s=events_per_s,
+        users=users,
+        items=items,
+        replication=replication,
+        state_bytes=state_bytes or STATE_BYTES,
+    )
+    if as_json:
+        results(json.dumps(asdict(planned)))
+        return
+    table(
+        ("what", "how much", "setting or manifest"),
+        [
+            ("events of one worker", f"{planned.events_per_worker_s:,.0f}/s", "one core"),
+            ("workers", str(planned.workers), "replicas, at the peak"),
+            ("partitions", str(planned.partitions), "HRNN_PARTITIONS, for ever"),
+            ("memory of a worker", _size(planned.memory_per_worker_bytes), "limits.memory"),
+            ("disk of a worker", _size(planned.disk_per_worker_bytes), "volumeClaimTemplates"),
+            ("changelog of the states", _size(planned.changelog_bytes), f"in Kafka, {replication} copies"),
+            ("all topics", _size(planned.kafka_bytes), f"in Kafka, {replication} copies, after a year"),
+            ("a model", _size(planned.models_bytes), "weights of HRNN_HIDDEN_DIMENSION=43"),
+            ("restore of a worker", _time(planned.restore_worker_s), "without its folder; seconds with it"),
+            ("catching up after a minute", _time(planned.catch_up_after_60_s), "at the peak, with all workers"),
+        ],
+    )
+    if not state_bytes:
+        note(f"states of {STATE_BYTES:,} bytes, for 6 events a user; up to {STATE_BYTES_FULL:,} at 100: --state-bytes")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"

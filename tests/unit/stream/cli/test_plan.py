@@ -1,0 +1,62 @@
+"""What a load needs: the figures it starts from, and what they must lead to."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stream.cli.main import app
+from stream.cli.plan import MEASURED_RATE, UTILISATION, changelog_bytes, plan, worker_rate
+
+README = (Path(__file__).parents[4] / "README.md").read_text()
+
+
+def test_the_measured_rates_are_those_of_the_readme() -> None:
+    """`make bench` anew, new figures in the README: then here too."""
+    for items, rate in MEASURED_RATE.items():
+        (line,) = [line for line in README.splitlines() if line.startswith(f"| {items:,} items")]
+        assert f"| {rate:,.0f} |" in line
+
+
+def test_the_line_goes_through_what_was_measured() -> None:
+    for items, rate in MEASURED_RATE.items():
+        assert worker_rate(items) == pytest.approx(rate)
+    assert worker_rate(1_000_000) < worker_rate(100_000) / 5, "a large catalogue is what costs"
+
+
+@pytest.mark.parametrize("events_per_s", [1.0, 500.0, 20_000.0, 1_000_000.0])
+def test_the_workers_bear_the_peak_twice_and_the_loss_of_one(events_per_s: float) -> None:
+    planned = plan(events_per_s=events_per_s, users=1_000_000, items=27_000)
+    assert planned.workers >= 2
+    assert planned.workers * planned.events_per_worker_s * UTILISATION >= events_per_s
+    assert planned.partitions >= 4 * planned.workers
+    assert planned.partitions % 12 == 0
+    assert planned.catch_up_after_60_s <= 60.0 / (1 / UTILISATION - 1) + 1e-6
+
+
+def test_more_users_need_more_room_and_the_others_bear_it() -> None:
+    small, large = (plan(events_per_s=100.0, users=users, items=1000) for users in (10**5, 10**7))
+    assert large.disk_per_worker_bytes == pytest.approx(100 * small.disk_per_worker_bytes, rel=1e-3)
+    assert large.disk_per_worker_bytes >= 10**7 * 500, "one of two workers may have to hold all"
+    assert large.memory_per_worker_bytes == small.memory_per_worker_bytes, "states are on disk"
+    assert large.restore_worker_s > small.restore_worker_s
+
+
+def test_the_changelog_has_what_compaction_may_not_touch_yet() -> None:
+    assert changelog_bytes(0.0, 700.0, 100.0) == pytest.approx(1000.0), "a dirty ratio of 0.3"
+    assert changelog_bytes(1.0, 0.0, 100.0) == pytest.approx(3600 * 100.0), "an hour"
+
+
+def test_the_command_says_it_for_a_person_and_for_a_program() -> None:
+    asked = ["plan", "--events-per-s", "20000", "--users", "5000000", "--items", "27000"]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, shown.output
+    said = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert re.search(rf"^workers\s+{said['workers']}\b", shown.stdout, re.MULTILINE)
+    assert said["workers"] == math.ceil(20_000 / (MEASURED_RATE[27_000] * UTILISATION))
+    assert CliRunner().invoke(app, ["plan", "--events-per-s", "0", "--users", "1", "--items", "1"]).exit_code == 2

@@ -1,0 +1,91 @@
+"""What is logged: never who somebody is, from the level that services run at upwards."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+
+from stream.cli.logs import configure_logging
+
+ROOT = Path(__file__).parents[2]
+SHELLS = [path for package in ("stream", "trainer") for path in sorted((ROOT / package).rglob("*.py"))]
+LOUD = {"info", "warning", "error", "exception", "critical"}
+PERSONAL = {"user_id", "user", "users", "key", "keys", "value", "values", "record", "event", "events", "history"}
+
+
+def logged(path: Path) -> list[ast.Call]:
+    """List a file's calls of a logger at info or above."""
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in LOUD
+        and ast.unparse(node.func.value) in ("log", "logger", "self.log", "self.logger")
+    ]
+
+
+def named(call: ast.Call) -> set[str]:
+    """Name what is written out: whole arguments, and the last part of dotted ones."""
+    return {
+        node.id if isinstance(node, ast.Name) else node.attr
+        for argument in call.args[1:]
+        for node in ast.walk(argument)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        # `record.topic` writes a topic, not the record
+        and not any(isinstance(p, ast.Attribute) and p.value is node for a in call.args for p in ast.walk(a))
+    }
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert sum(len(logged(path)) for path in SHELLS) > 25
+
+
+@pytest.mark.parametrize("path", SHELLS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_names_a_user_or_shows_a_record(path: Path) -> None:
+    for call in logged(path):
+        assert not named(call) & PERSONAL, f"{path.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)}"
+        assert not any(isinstance(argument, ast.JoinedStr) for argument in call.args[:1]), "its parts are arguments"
+
+
+def test_a_line_that_names_a_user_would_be_found() -> None:
+    (call,) = [n for n in ast.walk(ast.parse("log.info('applied %s', event.user_id)")) if isinstance(n, ast.Call)]
+    assert named(call) & PERSONAL == {"user_id"}
+
+
+@pytest.fixture
+def _logging_as_before() -> object:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_off_a_terminal_each_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "auto", default="info")
+    logging.getLogger("stream.app").info("worker starting group=%s", "hrnn")
+    try:
+        raise RuntimeError("no\nway")
+    except RuntimeError:
+        logging.getLogger("stream.app").exception("worker crashed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.warn("a library's", stacklevel=1)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["logger"]) for line in lines] == [
+        ("info", "stream.app"),
+        ("error", "stream.app"),
+        ("warning", "py.warnings"),
+    ]
+    assert lines[0]["event"] == "worker starting group=hrnn"
+    assert lines[0]["timestamp"].endswith("Z")
+    assert "RuntimeError: no\nway" in lines[1]["exception"]
