@@ -26,7 +26,8 @@ app = typer.Typer(
     name="hrnn",
     help="A streaming recommender on Kafka: a neural state per user, fresh lists with each event.",
     epilog="Settings come from the environment, see `hrnn settings`; options go before them. Results go to standard "
-    "output, all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly.",
+    "output, all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly, or of "
+    "a file that is wrong.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

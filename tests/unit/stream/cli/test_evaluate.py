@@ -52,7 +52,7 @@ def test_rows_in_another_order_are_the_same_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no USER_ID"),
+        ("", "line 1: the file is empty"),
         (HEADER, "no events"),
         ("USER_ID,ITEM_ID\na,b\n", "no TIMESTAMP"),
         (HEADER + "a,b,then\n", "no number"),
