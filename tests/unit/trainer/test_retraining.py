@@ -103,6 +103,6 @@ def test_a_retrained_model_has_not_seen_what_it_is_asked() -> None:
     for log in (split, other):
         retrained = Retrained(recipe(), trainer(), 4 * 900.0)
         retrained.fit(split)
-        found.append([answers.scores for answers in retrained.answer(log, iter([log.asked[:cut]]))][0].numpy())
+        found.append(next(retrained.answer(log, iter([log.asked[:cut]]))).scores.numpy())
         assert retrained.runs > 1
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
