@@ -63,10 +63,12 @@ def fit(
     settings: FittingSettings,
     warm: tuple[Learned, float] | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    told: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Fitted:
     """Fit on what happened up to `cutoff` and keep the epoch that foretells best what happened after it.
 
-    `warm` is a model to begin with and the time up to which it has learned.
+    `warm` is a model to begin with and the time up to which it has learned. `told` of each epoch, whoever gives up
+    the fit raises.
     Raises NothingToLearn. The same data, settings and machine give the same weights, unless time runs out.
     """
     begun = time.monotonic()
@@ -89,6 +91,7 @@ def fit(
                 said = f"loss {loss:.3f}, newest slice {newest_loss:.3f}, {curve[-1].seconds:.1f} s"
                 log.info("epoch %d: %s", epoch, said)
                 advance(1, said)
+                told(curve[-1])
                 if newest_loss < best_loss or not len(newest.first):  # nothing to compare by: the last is the best
                     best, best_loss, best_epoch = _copied(course.model), newest_loss, epoch
                 if stopping() or _over(begun, settings) or epoch - best_epoch >= PATIENCE:

@@ -14,7 +14,7 @@ from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Fitted, fit, newest_slice
+from trainer.fitting import Epoch, Fitted, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
@@ -29,12 +29,13 @@ class Hrnn:
         self.settings = settings
         self._frozen = frozen
         self.fitted: Fitted | None = None
+        self.curve: tuple[Epoch, ...] = ()  # of the fit that told when to stop
 
     def fit(self, split: Split) -> None:
         """Fit, the newest slice of the training period telling when to stop; then anew on all of it, as long."""
         histories = split.training()
         begun = fit(histories, newest_slice(histories, self.settings.valid_fraction), self.settings)
-        epochs = max(1, begun.epochs)
+        self.curve, epochs = begun.curve, max(1, begun.epochs)
         self.fitted = fit(histories, math.inf, self.settings.model_copy(update={"epochs": epochs}))
 
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:

@@ -84,6 +84,16 @@ def read_events(source: BinaryIO, *, name: str, form: Format = "auto") -> Iterat
         ) from None
 
 
+def read_log(path: str, stdin: BinaryIO) -> list[Event]:
+    """Read all events of a file, or of `stdin` for "-"; raises Failure for one without any."""
+    name = "standard input" if path == "-" else path
+    with open_events(path, stdin) as source:
+        events = [row.event for row in read_events(source, name=name)]
+    if not events:
+        raise Failure(f"{name} holds no events", "it needs rows under USER_ID,ITEM_ID,TIMESTAMP", exit_code=BAD_FILE)
+    return events
+
+
 def read_ids(source: BinaryIO, column: str, *, name: str) -> Iterator[str]:
     """Read one column of a CSV file of items or users; raises Failure naming the file and the line that is wrong."""
     reader = csv.reader(_text(source))

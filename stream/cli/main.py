@@ -17,6 +17,7 @@ from stream.cli import (
     service_commands,
     settings_command,
     topics_commands,
+    tune_command,
     watch_command,
 )
 from stream.cli.failures import Failure
@@ -69,6 +70,7 @@ app.add_typer(topics_commands.app, name="topics")
 app.command("produce")(produce_command.produce)
 app.command("watch")(watch_command.watch)
 app.command("evaluate")(evaluate_command.evaluate)
+app.command("tune")(tune_command.tune)
 app.add_typer(models_commands.app, name="models")
 app.command("doctor")(doctor_command.doctor)
 app.command("audit")(demo_command.audit)
