@@ -88,21 +88,30 @@ class Result:
     figures: dict[str, Any]
 
 
+def cut_at(histories: Histories, train_fraction: float) -> tuple[int, float]:
+    """Find the time that `train_fraction` of the events lie before -> how many do, the time.
+
+    Events of that very second are later ones. Raises Unanswerable when nothing lies before.
+    """
+    in_time = histories.times[histories.order]
+    if not len(in_time):
+        raise Unanswerable("there are no events")
+    instant = float(in_time[min(int(len(in_time) * train_fraction), len(in_time) - 1)])
+    n_before = int(np.searchsorted(in_time, instant, side="left"))
+    if not n_before:
+        raise Unanswerable("no event lies before the split: all have the same time, or there are too few")
+    return n_before, instant
+
+
 def split_at(histories: Histories, train_fraction: float, offered: Sequence[str] = ()) -> Split:
-    """Cut at the time that `train_fraction` of the events lie before; events of that very second are later ones.
+    """Cut at the time that `train_fraction` of the events lie before, as `cut_at` finds it.
 
     `offered` are items that can be recommended, whether they occur or not; they count as new unless they were in
     training.
     Raises Unanswerable when nothing lies before or nothing can be asked after.
     """
     order = histories.order
-    in_time = histories.times[order]
-    if not len(order):
-        raise Unanswerable("there are no events")
-    instant = float(in_time[min(int(len(order) * train_fraction), len(order) - 1)])
-    n_before = int(np.searchsorted(in_time, instant, side="left"))
-    if not n_before:
-        raise Unanswerable("no event lies before the split: all have the same time, or there are too few")
+    n_before, instant = cut_at(histories, train_fraction)
     known = np.unique(histories.items[order[:n_before]])
     row_of = np.zeros(len(histories.item_ids), np.int64)
     row_of[known] = np.arange(1, len(known) + 1)

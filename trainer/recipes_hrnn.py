@@ -8,16 +8,17 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from models.hrnn import StepInputs
+from models.hrnn import HRNNConfig, StepInputs
 from models.signal_table import SignalTable, padded
 from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Fitted, fit, newest_slice
+from trainer.fitting import Epoch, Fitted, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
+from trainer.warm_start import Learned
 
 
 class Hrnn:
@@ -25,66 +26,78 @@ class Hrnn:
 
     def __init__(self, settings: FittingSettings, *, frozen: bool = False) -> None:
         """Say how to fit."""
-        self._settings = settings
+        self.settings = settings
         self._frozen = frozen
         self.fitted: Fitted | None = None
+        self.curve: tuple[Epoch, ...] = ()  # of the fit that told when to stop
 
     def fit(self, split: Split) -> None:
         """Fit, the newest slice of the training period telling when to stop; then anew on all of it, as long."""
         histories = split.training()
-        begun = fit(histories, newest_slice(histories, self._settings.valid_fraction), self._settings)
-        epochs = max(1, begun.epochs)
-        self.fitted = fit(histories, math.inf, self._settings.model_copy(update={"epochs": epochs}))
+        begun = fit(histories, newest_slice(histories, self.settings.valid_fraction), self.settings)
+        self.curve, epochs = begun.curve, max(1, begun.epochs)
+        self.fitted = fit(histories, math.inf, self.settings.model_copy(update={"epochs": epochs}))
 
-    @torch.inference_mode()
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
         """Score each event's items by the state before it, its own gap, and the signals before it."""
         assert self.fitted is not None, "fit comes first"
-        model, catalogue = self.fitted.model, self.fitted.catalogue
-        config, histories = model.config, split.histories
-        encoded = encode(histories, catalogue, config.control_bounds_s)
-        asked = split.asked - 1
-        h = states_before(self.fitted, histories, encoded.inputs, asked)
-        at = torch.from_numpy(asked)
-        h = model.step(h, StepInputs(*(tensor[at] for tensor in encoded.inputs)))
-        rules = config.signal_rules or SignalRules(half_lives_s=())
-        table = SignalTable(rules, split.item_ids)
-        live = _Live(table, split, self._frozen)
-        # the catalogue is sorted as the known items are: rows agree
-        assert catalogue.item_ids == split.item_ids[: split.n_known], "the model has another catalogue"
-        done = 0
+        live = Live(split, self.fitted.model.config, frozen=self._frozen)
+        asked = Asked(self.fitted, split, live, split.asked)
         for block in blocks:
-            states = h[done : done + len(block)]
-            done += len(block)
-            queries = model.queries(states)
-            trend_weights, sparse_weights = model.mixture_of(states)
-            base = model.decoder_at(torch.zeros(0, table.n_rows))
-            scores = torch.addmm(base.bias, queries, base.matrix[:, : config.hidden_dimension].T)
-            successors, repeats = [], []
-            for number, event in enumerate(block.tolist()):
-                live.upto(event)
-                t = live.time(event)
-                if config.n_trends:
-                    scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
-                if config.successor_half_life_s:
-                    successors.append(table.successors(live.last(event, len(LAST_ITEMS)), t))
-                if config.repeats:
-                    rows = np.array(sorted(set(live.last(event, HISTORY_EVENTS))), np.int64)
-                    repeats.append((rows, np.ones(len(rows), np.float32)))
-            for part, sparse in enumerate(part for part in (successors, repeats) if part):
-                columns, values = map(torch.from_numpy, padded(sparse))
-                scores.scatter_add_(1, columns, values * sparse_weights[:, part, None])
-            target = torch.from_numpy(split.rows[block])
-            own = scores.gather(1, target[:, None]).squeeze(1)
-            among = torch.logsumexp(scores[:, 1 : split.n_known + 1], 1), torch.logsumexp(scores[:, 1:], 1)
-            yield Answers(scores, *((own - whole).double().numpy() for whole in among))
+            yield asked.answer(block)
 
 
-class _Live:
-    """Feeds a table with a log's events, up to the one that is asked."""
+class Asked:
+    """One model, asked about some of a split's events in the order that they happened."""
 
-    def __init__(self, table: SignalTable, split: Split, frozen: bool) -> None:
-        self._table = table
+    @torch.inference_mode()
+    def __init__(self, learned: Learned, split: Split, live: Live, events: Ints) -> None:
+        """Walk the events' users up to them; items that the model does not know have its default for new ones."""
+        self._model, self._split, self._live = learned.model, split, live
+        encoded = encode(split.histories, learned.catalogue, self._model.config.control_bounds_s)
+        before = events - 1
+        h = states_before(learned, split.histories, encoded.inputs, before)
+        at = torch.from_numpy(before)
+        self._h = self._model.step(h, StepInputs(*(tensor[at] for tensor in encoded.inputs)))
+        rows = torch.from_numpy(np.append(0, learned.catalogue.rows(split.item_ids)))
+        self._matrix, self._bias = self._model.output_matrix[rows], self._model.bias[rows]
+        self._done = 0
+
+    @torch.inference_mode()
+    def answer(self, block: Ints) -> Answers:
+        """Answer the next few of the events, (B)."""
+        model, live, table = self._model, self._live, self._live.table
+        config, split = model.config, self._split
+        states = self._h[self._done : self._done + len(block)]
+        self._done += len(block)
+        trend_weights, sparse_weights = model.mixture_of(states)
+        scores = torch.addmm(self._bias, model.queries(states), self._matrix.T)
+        successors, repeats = [], []
+        for number, event in enumerate(block.tolist()):
+            live.upto(event)
+            t = live.time(event)
+            if config.n_trends:
+                scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
+            if config.successor_half_life_s:
+                successors.append(table.successors(live.last(event, len(LAST_ITEMS)), t))
+            if config.repeats:
+                rows = np.array(sorted(set(live.last(event, HISTORY_EVENTS))), np.int64)
+                repeats.append((rows, np.ones(len(rows), np.float32)))
+        for part, sparse in enumerate(part for part in (successors, repeats) if part):
+            columns, values = map(torch.from_numpy, padded(sparse))
+            scores.scatter_add_(1, columns, values * sparse_weights[:, part, None])
+        target = torch.from_numpy(split.rows[block])
+        own = scores.gather(1, target[:, None]).squeeze(1)
+        among = torch.logsumexp(scores[:, 1 : split.n_known + 1], 1), torch.logsumexp(scores[:, 1:], 1)
+        return Answers(scores, *((own - whole).double().numpy() for whole in among))
+
+
+class Live:
+    """Live signals: a table that is fed with a log's events, up to the one that is asked."""
+
+    def __init__(self, split: Split, config: HRNNConfig, *, frozen: bool = False) -> None:
+        """Begin before the log's first event; `frozen` signals stay as they are at the split."""
+        self.table = SignalTable(config.signal_rules or SignalRules(half_lives_s=()), split.item_ids)
         self._order = split.histories.order.tolist()
         self._rows: list[int] = split.rows.tolist()
         self._times: list[float] = split.histories.times.tolist()
@@ -98,8 +111,8 @@ class _Live:
         while self._place < self._end and self._order[self._place] != event:
             past = self._order[self._place]
             row, t = self._rows[past], self._times[past]
-            self._table.follow(self.last(past, len(LAST_ITEMS)), row, t)
-            self._table.occur(row, t)
+            self.table.follow(self.last(past, len(LAST_ITEMS)), row, t)
+            self.table.occur(row, t)
             self._place += 1
 
     def last(self, event: int, most: int) -> list[int]:

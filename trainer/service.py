@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from models import weights
 from models.weights import BadWeights, ServingModel
 from trainer.course import NothingToLearn
+from trainer.fitting import Fitted
 from trainer.histories import Histories, from_sessions
 from trainer.log_reader import LogReader, TopicMissing
 from trainer.publishing import ModelTopic, NoSuchVersion, Overtaken, Serving, version_name
@@ -202,4 +204,26 @@ class TrainerService:
         self._read_serving()
         for version in models.retain(self._settings.keep_versions):
             log.info("removed version=%s", version)
+            if picture := self._picture(version):
+                picture.unlink(missing_ok=True)
+        self._draw(manifest.version, fitted)
         return Run("published", candidate.verdict.reason, manifest.version)
+
+    def _picture(self, version: str) -> Path | None:
+        """Say where a version's curves are drawn: beside the copy, where there is a folder for it."""
+        folder = self._settings.trainer_dir
+        return folder / f"curves-{version}.png" if folder else None
+
+    def _draw(self, version: str, fitted: Fitted) -> None:
+        """Draw how a version was fitted; a model is not lost for its picture."""
+        picture = self._picture(version)
+        if picture is None or not fitted.curve:
+            return
+        try:
+            from trainer.pictures import (
+                draw_curves,
+            )  # not above: it takes a second to load, even where nothing is drawn
+
+            draw_curves(picture, {version: fitted.curve})
+        except Exception as error:
+            log.warning("no picture of version=%s: %s: %s", version, type(error).__name__, error)

@@ -84,7 +84,8 @@ class TrainerSettings(KafkaAccess):
     train_min_new_events: int = Field(default=1000, ge=1, description="fewer tell the gate nothing: 1 % of hits is 10")
     train_poll_s: float = Field(default=10.0, gt=0, description="how often new events are fetched and counted")
     trainer_dir: Path | None = Field(
-        default=None, description="keeps the copy of the sessions over restarts; none keeps it in memory"
+        default=None,
+        description="keeps the copy of the sessions over restarts, and curves of fits; none keeps it in memory",
     )
     keep_versions: int = Field(default=5, ge=1, description="versions to roll back to; each costs every worker's start")
     gate_tolerance: float = Field(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stream.cli.options import Json, note, results
+from stream.cli.options import Json, duration_s, note, png, results
+
+if TYPE_CHECKING:
+    from trainer.fitting import Epoch
+    from trainer.protocol import Result, Split
+    from trainer.settings import FittingSettings
 
 Name = Literal["hrnn", "rnn", "popularity", "recent-popularity", "sims", "vsknn"]
 
 MAIN = ("ndcg_at_10", "recall_at_5", "recall_at_10", "recall_at_20", "mrr_at_20", "perplexity")
+FITTED = ("hrnn", "rnn")  # recipes that go through their log in epochs
 
 
 def evaluate(
@@ -23,35 +31,52 @@ def evaluate(
     as_json: Json = False,
     sweep: Annotated[bool, typer.Option("--sweep", help="All recipes on one split, a row each.")] = False,
     ablate: Annotated[bool, typer.Option("--ablate", help="hrnn without one thing at a time.")] = False,
+    retrain_every: Annotated[
+        float | None,
+        typer.Option(parser=duration_s, metavar="DURATION", help="Also with weights retrained so often: 30m, 6h, 1d."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(parser=png, metavar="PNG", help="Draw what is compared: a sweep, for example.")
+    ] = None,
+    curves: Annotated[
+        Path | None, typer.Option(parser=png, metavar="PNG", help="Draw the loss of each fit by epoch.")
+    ] = None,
 ) -> None:
     """Train on what came before one instant, then rank all items at each later event before learning of it.
 
     Counted are events whose user has an earlier event and whose item was in training; `with_new_items` counts the
     others, too. A row that occurs twice is two events; rows may come in any order, and those of the same second keep
-    that of the file. How the model is fitted is read from the environment, see `hrnn settings`.
-    """
-    from pydantic import ValidationError
+    that of the file. One user or one item alone is a log like any other. How the model is fitted is read from the
+    environment, see `hrnn settings`.
 
+    Weights stay as they were at that instant. With --retrain-every a second row has them retrained as the trainer
+    would: so often by the events' own time, on all before, if HRNN_TRAIN_MIN_NEW_EVENTS have come and the gate allows.
+    """
+    from stream.cli.environment import load
+    from stream.cli.event_files import BAD_FILE, read_log
     from stream.cli.failures import Failure
     from trainer.course import NothingToLearn
     from trainer.histories import from_events
     from trainer.protocol import Unanswerable, split_at
-    from trainer.protocol import evaluate as foretell
     from trainer.recipes import ABLATIONS, RECIPES
+    from trainer.recipes_hrnn import Hrnn
     from trainer.settings import FittingSettings
 
-    if sweep and ablate:
-        raise Failure("--sweep and --ablate each print a table of their own", "ask for one of them", exit_code=2)
-    try:
-        settings = FittingSettings()
-    except ValidationError as error:
-        raise Failure(f"settings: {error.errors()[0]['msg']}", "see `hrnn settings`", exit_code=2) from None
-    events = _events(interactions)
+    if sweep + ablate + (retrain_every is not None) > 1:
+        raise Failure("--sweep, --ablate and --retrain-every are each a comparison", "ask for one of them", exit_code=2)
+    alone = not (sweep or ablate)
+    if alone and recipe not in FITTED and (retrain_every is not None or curves):
+        raise Failure(f"{recipe} is not fitted in epochs", f"--recipe {' or '.join(FITTED)}", exit_code=2)
+    if alone and retrain_every is None and plot:
+        raise Failure("--plot draws a comparison", "add --sweep, --ablate or --retrain-every", exit_code=2)
+    settings = load(FittingSettings)
+    events = read_log(interactions, sys.stdin.buffer)
     offered = _ids(items, "ITEM_ID") if items else []
     if users:
         _ids(users, "USER_ID")
     chosen = RECIPES if sweep else ABLATIONS if ablate else {recipe: RECIPES[recipe]}
     shown: list[dict[str, Any]] = []
+    fits: dict[str, tuple[Epoch, ...]] = {}
     try:
         split = split_at(from_events(events), train_fraction, offered)
         note(
@@ -59,35 +84,57 @@ def evaluate(
             f"{len(split.asked)} can be asked, {int(split.known.sum())} of them on items of training"
         )
         for name, make in chosen.items():
-            figures = foretell(name, make(settings), split).figures
-            shown.append(figures)
-            if as_json:
-                results(json.dumps(figures))
-            elif len(chosen) > 1:
-                note(f"{name}: ndcg@10 {_said(figures['ndcg_at_10'])}, {figures['train_s']:.0f} s of training")
+            made = make(settings)
+            for result in _results(name, made, split, settings, retrain_every):
+                figures = result.figures
+                shown.append(figures)
+                if as_json:
+                    results(json.dumps(figures))
+                elif len(chosen) > 1:
+                    note(f"{name}: ndcg@10 {_said(figures['ndcg_at_10'])}, {figures['train_s']:.0f} s of training")
+            if isinstance(made, Hrnn):
+                fits[name] = made.curve
     except (Unanswerable, NothingToLearn) as error:
-        raise Failure(f"{interactions}: {error}", "give a longer log, or another --train-fraction") from None
+        remedy = "give a longer log, or another --train-fraction"
+        raise Failure(f"{interactions}: {error}", remedy, exit_code=BAD_FILE) from None
     if not as_json:
         _show(shown)
+    _draw(shown, fits, Path(interactions).name, plot, curves)
 
 
-def _events(path: str) -> list[Any]:
-    import sys
+def _results(
+    name: str, made: Any, split: Split, settings: FittingSettings, retrain_every: float | None
+) -> tuple[Result, ...]:
+    """Evaluate a recipe, with its weights as they are and, where that is asked for, retrained."""
+    from stream.cli.environment import load
+    from trainer.protocol import evaluate as foretell
+    from trainer.retraining import evaluate_retrained
+    from trainer.settings import TrainerSettings
 
-    from stream.cli.event_files import open_events, read_events
-    from stream.cli.failures import Failure
+    if retrain_every is None:
+        return (foretell(name, made, split),)
+    return evaluate_retrained(name, made, split, load(TrainerSettings, fitting=settings), retrain_every)
 
-    name = "standard input" if path == "-" else path
-    with open_events(path, sys.stdin.buffer) as source:
-        events = [row.event for row in read_events(source, name=name)]
-    if not events:
-        raise Failure(f"{name} holds no events", "it needs rows under USER_ID,ITEM_ID,TIMESTAMP")
-    return events
+
+def _draw(
+    shown: list[dict[str, Any]],
+    fits: dict[str, tuple[Epoch, ...]],
+    log_name: str,
+    plot: Path | None,
+    curves: Path | None,
+) -> None:
+    """Draw what was asked for; matplotlib, which takes a second to load, is for nothing else."""
+    if plot:
+        from trainer.pictures import draw_recipes
+
+        draw_recipes(plot, shown, log_name)
+    if curves:
+        from trainer.pictures import draw_curves
+
+        draw_curves(curves, fits)
 
 
 def _ids(path: str, column: str) -> list[str]:
-    import sys
-
     from stream.cli.event_files import open_events, read_ids
 
     with open_events(path, sys.stdin.buffer) as source:
@@ -111,6 +158,14 @@ def _show(shown: list[dict[str, Any]]) -> None:
             for one in shown
         ]
         table(header, rows)
+        for one in shown:
+            if "retrainings" in one:
+                note(
+                    f"{one['recipe']}: {one['retrainings']} times, {one['retrainings_accepted']} models passed "
+                    f"the gate, in {one['retrain_s']:.0f} s"
+                )
+                if not one["retrainings"]:
+                    note("the later events end too soon, or fewer than HRNN_TRAIN_MIN_NEW_EVENTS come in that time")
         return
     (one,) = shown
     kinds = {

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import lzma
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
@@ -17,6 +18,12 @@ from models.contracts import BadRecord, Event, decode_event
 from stream.cli.failures import Failure
 
 Format = Literal["auto", "csv", "jsonl"]
+
+BAD_FILE = 2
+"""The exit status of every failure here: what was asked, was asked of a file that can't answer it."""
+
+LATEST = 1e11  # the year 5138: a greater number is a time in milliseconds or finer, not one in seconds
+DAMAGE = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
 
 REQUIRED = ("USER_ID", "ITEM_ID", "TIMESTAMP")
 OPTIONAL = ("EVENT_TYPE", "EVENT_VALUE")
@@ -31,14 +38,19 @@ class FileEvent(NamedTuple):
 
 
 def open_events(path: str, stdin: BinaryIO) -> BinaryIO:
-    """Open a file, or `stdin` for "-", decompressed; its first bytes tell how it is compressed."""
+    """Open a file, or `stdin` for "-", decompressed; its first bytes tell how it is compressed.
+
+    Raises Failure for a file that is not there or can't be read, a folder among them.
+    """
     if path == "-":
         raw: BinaryIO = stdin
     else:
         try:
             raw = Path(path).open("rb")  # noqa: SIM115 - the caller reads from it and closes it
         except OSError as error:
-            raise Failure(f"can't read {path}: {error.strerror}", "name a file, or - for standard input") from None
+            raise Failure(
+                f"can't read {path}: {error.strerror}", "name a file, or - for standard input", exit_code=BAD_FILE
+            ) from None
     buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
     head = buffered.peek(6)[:6]
     if head.startswith(b"\xfd7zXZ\x00"):
@@ -56,40 +68,69 @@ def read_events(source: BinaryIO, *, name: str, form: Format = "auto") -> Iterat
     "auto" takes a file whose first character is a brace for JSON lines.
     """
     lines = io.BufferedReader(cast(io.RawIOBase, source))
-    if form == "auto":
-        form = "jsonl" if lines.peek(64).lstrip().startswith(b"{") else "csv"
-    rows = _json_lines(lines) if form == "jsonl" else _csv_rows(lines)
     line = 1
     try:
-        for row in rows:
+        if form == "auto":
+            form = "jsonl" if lines.peek(64).lstrip().startswith(b"{") else "csv"
+        for row in _json_lines(lines) if form == "jsonl" else _csv_rows(lines):
             line = row.line
             yield row
             line += 1  # where an error that the reader itself raises next would be
     except _BadRow as bad:
-        raise Failure(f"{name}, line {bad.line}: {bad.why}", bad.remedy) from None
-    except (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise Failure(f"{name}, near line {line}: {error}", "the compressed file is damaged or cut off") from None
+        raise Failure(f"{name}, line {bad.line}: {bad.why}", bad.remedy, exit_code=BAD_FILE) from None
+    except DAMAGE as error:
+        raise Failure(
+            f"{name}, near line {line}: {error}", "the compressed file is damaged or cut off", exit_code=BAD_FILE
+        ) from None
+
+
+def read_log(path: str, stdin: BinaryIO) -> list[Event]:
+    """Read all events of a file, or of `stdin` for "-"; raises Failure for one without any."""
+    name = "standard input" if path == "-" else path
+    with open_events(path, stdin) as source:
+        events = [row.event for row in read_events(source, name=name)]
+    if not events:
+        raise Failure(f"{name} holds no events", "it needs rows under USER_ID,ITEM_ID,TIMESTAMP", exit_code=BAD_FILE)
+    return events
 
 
 def read_ids(source: BinaryIO, column: str, *, name: str) -> Iterator[str]:
     """Read one column of a CSV file of items or users; raises Failure naming the file and the line that is wrong."""
-    reader = csv.reader(io.TextIOWrapper(source, encoding="utf-8-sig", newline=""))
+    reader = csv.reader(_text(source))
     try:
         header = [cell.strip().upper() for cell in next(reader, [])]
         if column not in header:
-            raise Failure(f"{name}, line 1: the header has no {column}", f"name the column of ids {column}")
+            raise _BadRow(1, f"the header has no {column}", f"name the column of ids {column}")
         place = header.index(column)
         for row in reader:
             if row and (len(row) <= place or not row[place]):
-                raise Failure(f"{name}, line {reader.line_num}: no {column}", "correct the line")
+                raise _BadRow(reader.line_num, f"no {column}")
             if row:
+                _refuse_other_text(reader.line_num, row[place : place + 1])
                 yield row[place]
-    except UnicodeDecodeError as error:
-        raise Failure(f"{name}, line {reader.line_num + 1}: not UTF-8: {error.reason}", "iconv -t utf-8") from None
+    except _BadRow as bad:
+        raise Failure(f"{name}, line {bad.line}: {bad.why}", bad.remedy, exit_code=BAD_FILE) from None
     except csv.Error as error:
-        raise Failure(f"{name}, line {reader.line_num}: {error}", "correct the line") from None
-    except (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise Failure(f"{name}: {error}", "the compressed file is damaged or cut off") from None
+        raise Failure(f"{name}, line {reader.line_num}: {error}", "correct the line", exit_code=BAD_FILE) from None
+    except DAMAGE as error:
+        raise Failure(f"{name}: {error}", "the compressed file is damaged or cut off", exit_code=BAD_FILE) from None
+
+
+def _text(source: BinaryIO) -> io.TextIOWrapper:
+    """Read bytes as UTF-8, what is none passed on as surrogates: strictly, the error would name no line."""
+    return io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _refuse_other_text(line: int, cells: list[str]) -> None:
+    """Raise _BadRow for cells that were not UTF-8."""
+    for cell in cells:
+        try:
+            cell.encode()
+        except UnicodeEncodeError as error:
+            byte = ord(cell[error.start]) & 0xFF
+            raise _BadRow(
+                line, f"not UTF-8: byte 0x{byte:02x} in {cell[:40]!a}", "convert the file: iconv -t utf-8"
+            ) from None
 
 
 class _BadRow(Exception):
@@ -103,30 +144,28 @@ class _BadRow(Exception):
 def _json_lines(lines: BinaryIO) -> Iterator[FileEvent]:
     for number, text in enumerate(lines, start=1):
         value = text.strip()
-        if not value:
-            continue
-        try:
-            yield FileEvent(number, decode_event(value), value)
-        except BadRecord as bad:
-            raise _BadRow(number, str(bad)) from None
+        if value:
+            yield _checked(number, value)
 
 
 def _csv_rows(lines: BinaryIO) -> Iterator[FileEvent]:
-    reader = csv.reader(io.TextIOWrapper(lines, encoding="utf-8-sig", newline=""))
+    reader = csv.reader(_text(lines))
     try:
-        columns = _columns(next(reader, []))
+        header = next(reader, None)
+        if header is None:
+            raise _BadRow(1, "the file is empty", "it needs a header, USER_ID,ITEM_ID,TIMESTAMP, and rows")
+        columns = _columns(header)
         for row in reader:
             if row:
                 yield _csv_event(reader.line_num, columns, row)
     except csv.Error as error:
         raise _BadRow(reader.line_num, str(error)) from None
-    except UnicodeDecodeError as error:
-        raise _BadRow(reader.line_num + 1, f"not UTF-8: {error.reason}", "convert the file: iconv -t utf-8") from None
 
 
 def _columns(header: list[str]) -> list[str]:
     """Name each column, the known ones in capitals; raises _BadRow if a required one is missing."""
     known = {*REQUIRED, *OPTIONAL}
+    _refuse_other_text(1, header)
     columns = [name.strip().upper() if name.strip().upper() in known else name.strip() for name in header]
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
@@ -157,11 +196,25 @@ def _csv_event(line: int, columns: list[str], row: list[str]) -> FileEvent:
     properties = {name: cell for name, cell in cells.items() if cell}
     if properties:
         record["properties"] = properties
-    value = msgspec.json.encode(record)
     try:
-        return FileEvent(line, decode_event(value), value)
+        value = msgspec.json.encode(record)
+    except UnicodeEncodeError:
+        _refuse_other_text(line, row)
+        raise
+    return _checked(line, value)
+
+
+def _checked(line: int, value: bytes) -> FileEvent:
+    """Read a record as the stream would, and refuse times that are none in seconds; raises _BadRow."""
+    try:
+        event = decode_event(value)
     except BadRecord as bad:
         raise _BadRow(line, str(bad)) from None
+    if event.timestamp >= LATEST:
+        raise _BadRow(
+            line, f"timestamp {event.timestamp:.15g} is no Unix time in seconds", "divide milliseconds by 1000"
+        )
+    return FileEvent(line, event, value)
 
 
 def _number(line: int, column: str, cell: str) -> int | float:
@@ -170,6 +223,9 @@ def _number(line: int, column: str, cell: str) -> int | float:
     except ValueError:
         pass
     try:
-        return float(cell)
+        number = float(cell)
     except ValueError:
-        raise _BadRow(line, f"{column} is {cell!r}, which is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise _BadRow(line, f"{column} is {cell!a}, which is no number")
+    return number

@@ -18,6 +18,7 @@ from stream.cli import (
     service_commands,
     settings_command,
     topics_commands,
+    tune_command,
     watch_command,
 )
 from stream.cli.failures import Failure
@@ -27,7 +28,8 @@ app = typer.Typer(
     name="hrnn",
     help="A streaming recommender on Kafka: a neural state per user, fresh lists with each event.",
     epilog="Settings come from the environment, see `hrnn settings`; options go before them. Results go to standard "
-    "output, all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly.",
+    "output, all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly, or of "
+    "a file that is wrong.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,6 +71,7 @@ app.add_typer(topics_commands.app, name="topics")
 app.command("produce")(produce_command.produce)
 app.command("watch")(watch_command.watch)
 app.command("evaluate")(evaluate_command.evaluate)
+app.command("tune")(tune_command.tune)
 app.add_typer(models_commands.app, name="models")
 app.command("doctor")(doctor_command.doctor)
 app.command("audit")(demo_command.audit)

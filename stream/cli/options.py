@@ -1,8 +1,11 @@
-"""What several commands have in common: options, and where output goes."""
+"""What several commands have in common: options, what is read from them, and where output goes."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +17,30 @@ Bootstrap = Annotated[
 Prefix = Annotated[
     str | None, typer.Option("--prefix", help="What the topics' names begin with. \\[HRNN_TOPIC_PREFIX]")
 ]
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def duration_s(text: str) -> float:
+    """Read a duration such as 90s, 30m, 6h, 1d or 1d12h as seconds; raises typer.BadParameter."""
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
+        raise typer.BadParameter(f"{text!r} is no duration such as 30m, 6h or 1d")
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smhdw])", text))
+    if seconds < 1:
+        raise typer.BadParameter(f"{text!r} is less than a second")
+    return seconds
+
+
+def png(text: str) -> Path:
+    """Take the name of a picture that can be written, before hours of work go into it; raises typer.BadParameter."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{text} does not end in .png, and pictures are PNG")
+    place = path if path.exists() else path.parent
+    if path.is_dir() or not path.parent.is_dir() or not os.access(place, os.W_OK):
+        raise typer.BadParameter(f"{text} can't be written")
+    return path
+
+
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
 
 

@@ -67,7 +67,7 @@ def send_events(
         except Failure as failure:
             producer.flush()
             before = f"{sent} events before it were sent" if sent else "nothing was sent"
-            raise Failure(failure.what, f"{failure.remedy}; {before}") from None
+            raise Failure(failure.what, f"{failure.remedy}; {before}", exit_code=failure.exit_code) from None
         finally:
             producer.close()
         for error in refused:

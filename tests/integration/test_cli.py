@@ -131,7 +131,7 @@ def test_a_wrong_line_stops_a_file_before_anything_is_sent(
     path = tmp_path / "events.csv"
     path.write_text("USER_ID,ITEM_ID,TIMESTAMP\nu,i,1\nu,i,soon\n")
     answer = hrnn("produce", str(path))
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert f"error: {path}, line 3: TIMESTAMP is 'soon'" in answer.stderr
     assert list(read_to_end(kafka, f"{topic_prefix}interactions")) == []
 
@@ -139,7 +139,7 @@ def test_a_wrong_line_stops_a_file_before_anything_is_sent(
 def test_standard_input_is_sent_up_to_the_wrong_line(hrnn: Hrnn, kafka: str, topic_prefix: str) -> None:
     hrnn("topics", "create")
     answer = hrnn("produce", "-", stdin='{"user_id":"u","item_id":"i","timestamp":1}\n{"user_id":"u"}\n')
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "standard input, line 2: missing_field" in answer.stderr
     assert "1 events before it were sent" in answer.stderr
     assert len(list(read_to_end(kafka, f"{topic_prefix}interactions"))) == 1

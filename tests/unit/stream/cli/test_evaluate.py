@@ -12,6 +12,7 @@ from stream.cli.main import app
 HEADER = "USER_ID,ITEM_ID,TIMESTAMP\n"
 ROWS = "".join(f"u{n % 4},i{n * n % 7},{1000000 + 60 * n}\n" for n in range(80))
 QUICK = {"HRNN_EPOCHS": "1", "HRNN_HIDDEN_DIMENSION": "4", "HRNN_TRAIN_THREADS": "1", "COLUMNS": "200"}
+QUICK["HRNN_TRAIN_MIN_NEW_EVENTS"] = "3"
 
 
 def evaluated(tmp_path: Path, content: str | bytes, *arguments: str) -> str:
@@ -33,10 +34,48 @@ def test_the_json_line_has_the_keys_that_scripts_read(tmp_path: Path) -> None:
         assert names | {"events"} <= set(cut)
 
 
-def test_a_sweep_is_a_row_a_recipe(tmp_path: Path) -> None:
-    lines = evaluated(tmp_path, HEADER + ROWS, "--sweep").splitlines()
+def test_a_sweep_is_a_row_a_recipe_and_a_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "sweep.png"
+    lines = evaluated(tmp_path, HEADER + ROWS, "--sweep", "--plot", str(picture)).splitlines()
+    assert picture.read_bytes().startswith(b"\x89PNG")
     recipes = [line.split("\t")[0] for line in lines[1:]]
     assert recipes == ["hrnn", "rnn", "popularity", "recent-popularity", "sims", "vsknn"]
+
+
+def test_a_retrained_model_is_shown_beside_the_frozen_one(tmp_path: Path) -> None:
+    picture, curves = tmp_path / "both.png", tmp_path / "curves.png"
+    drawn = ["--plot", str(picture), "--curves", str(curves)]
+    content = evaluated(tmp_path, HEADER + ROWS, "--train-fraction", "0.7", "--retrain-every", "5m", "--json", *drawn)
+    frozen, retrained = map(json.loads, content.splitlines())
+    assert (frozen["recipe"], retrained["recipe"]) == ("hrnn", "hrnn retrained")
+    assert set(retrained) - set(frozen) == {
+        "retrain_every_s",
+        "retrainings",
+        "retrainings_accepted",
+        "retrain_s",
+    }
+    assert retrained["retrainings"] == 4  # of 24 minutes; HRNN_TRAIN_MIN_NEW_EVENTS is 3
+    assert retrained["events"] == frozen["events"]
+    for path in (picture, curves):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--retrain-every", "1h", "--sweep"], "each a comparison"),
+        (["--sweep", "--ablate"], "each a comparison"),
+        (["--retrain-every", "1h", "--recipe", "sims"], "sims is not fitted in epochs"),
+        (["--curves", "a.png", "--recipe", "vsknn"], "vsknn is not fitted in epochs"),
+        (["--plot", "a.png"], "draws a comparison"),
+    ],
+)
+def test_questions_that_make_no_sense_are_refused_before_any_work(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    with pytest.raises(Failure, match=said) as failure:
+        evaluated(tmp_path, "", *arguments)
+    assert failure.value.exit_code == 2
 
 
 def test_rows_in_another_order_are_the_same_log(tmp_path: Path) -> None:
@@ -52,7 +91,7 @@ def test_rows_in_another_order_are_the_same_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no USER_ID"),
+        ("", "line 1: the file is empty"),
         (HEADER, "no events"),
         ("USER_ID,ITEM_ID\na,b\n", "no TIMESTAMP"),
         (HEADER + "a,b,then\n", "no number"),

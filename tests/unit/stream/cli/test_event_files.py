@@ -57,7 +57,7 @@ def test_json_lines_go_out_as_they_came() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "line 1: the header has no USER_ID, ITEM_ID, TIMESTAMP"),
+        (b"", "line 1: the file is empty"),
         (b"USER_ID,TIMESTAMP\n", "line 1: the header has no ITEM_ID"),
         (b"USER_ID,ITEM_ID,TIMESTAMP,USER_ID\n", "line 1: the header has USER_ID twice"),
         (b"USER_ID,ITEM_ID,TIMESTAMP\nu,i,1\nu,i\n", "line 3: 2 columns where the header has 3"),

@@ -21,7 +21,8 @@ from stream.cli.watch_command import line
         (["topics", "create"], ["--partitions", "--replication", "--alter"]),
         (["models"], ["list", "show", "verify", "rollback"]),
         (["doctor"], ["--json", "HRNN_KAFKA_BOOTSTRAP"]),
-        (["evaluate"], ["--interactions", "--train-fraction", "--sweep", "--ablate", "--json"]),
+        (["evaluate"], ["--interactions", "--train-fraction", "--sweep", "--ablate", "--json", "--retrain-every"]),
+        (["tune"], ["--interactions", "--trials", "--study", "--plot", "not layers", "a row that occurs twice"]),
         (["worker"], ["HRNN_DATA_DIR"]),
         (["trainer"], ["--once"]),
     ],
@@ -65,7 +66,8 @@ def test_help_comes_without_the_heavy_libraries() -> None:
     script = (
         "import sys\nfrom stream.cli.main import main\nsys.argv = ['hrnn', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "assert not {'torch', 'numpy', 'faust', 'kafka'} & sys.modules.keys(), sys.modules.keys()"
+        "heavy = {'torch', 'numpy', 'faust', 'kafka', 'optuna', 'matplotlib'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
