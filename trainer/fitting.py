@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,15 @@ FINISH_RATE = 0.5  # of the learning rate, for the pass over the newest slice: n
 log = logging.getLogger(__name__)
 
 
+class Epoch(NamedTuple):
+    """What a pass over the training events came to."""
+
+    number: int  # from 1; 0 is a warm start as it was given
+    loss: float  # the mean on what was learned from, weighed and with dropout; NaN for number 0
+    newest_loss: float  # the mean on the newest slice, without either; NaN if nothing in it could be asked
+    seconds: float  # since the fit began
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A model and how it came about."""
@@ -37,6 +47,7 @@ class Fitted:
     epochs: int  # up to the best one
     seconds: float
     warm: bool
+    curve: tuple[Epoch, ...] = ()  # of all epochs, those after the best one included
 
 
 def newest_slice(histories: Histories, valid_fraction: float, not_before: float = -math.inf) -> float:
@@ -69,11 +80,13 @@ def fit(
         # a warm start that no epoch betters is kept as it is
         best, best_epoch, loss = _copied(course.model), 0, math.nan
         best_loss = course.loss(newest) if course.warm and len(newest.first) else math.inf
+        curve = [Epoch(0, math.nan, best_loss, time.monotonic() - begun)] if math.isfinite(best_loss) else []
         with progress("fitting", settings.epochs) as advance:
             for epoch in range(1, settings.epochs + 1):
                 loss = course.epoch(training, descent, rng, lambda: stopping() or _over(begun, settings))
                 newest_loss = course.loss(newest)
-                said = f"loss {loss:.3f}, newest slice {newest_loss:.3f}, {time.monotonic() - begun:.1f} s"
+                curve.append(Epoch(epoch, loss, newest_loss, time.monotonic() - begun))
+                said = f"loss {loss:.3f}, newest slice {newest_loss:.3f}, {curve[-1].seconds:.1f} s"
                 log.info("epoch %d: %s", epoch, said)
                 advance(1, said)
                 if newest_loss < best_loss or not len(newest.first):  # nothing to compare by: the last is the best
@@ -89,6 +102,7 @@ def fit(
         best_epoch,
         time.monotonic() - begun,
         course.warm,
+        tuple(curve),
     )
 
 
@@ -116,6 +130,7 @@ def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: Fittin
         fitted.epochs,
         fitted.seconds + time.monotonic() - begun,
         fitted.warm,
+        fitted.curve,
     )
 
 

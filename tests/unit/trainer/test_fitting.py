@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -92,6 +93,19 @@ def test_training_stops_when_the_newest_slice_gets_no_better() -> None:
     histories = from_sessions(noise, {})
     fitted = fit(histories, newest_slice(histories, 0.2), quick(epochs=50))
     assert fitted.epochs < 40
+
+
+def test_the_curve_tells_every_epoch_and_the_best_one_is_kept() -> None:
+    histories = circles()
+    cutoff = newest_slice(histories, 0.1)
+    fitted = fit(histories, cutoff, quick(epochs=4))
+    assert [epoch.number for epoch in fitted.curve] == [1, 2, 3, 4]
+    assert fitted.curve[-1].loss == fitted.loss < fitted.curve[0].loss
+    assert math.exp(min(epoch.newest_loss for epoch in fitted.curve)) == fitted.valid_perplexity
+    assert all(one.seconds < other.seconds for one, other in itertools.pairwise(fitted.curve))
+    warm = fit(histories, cutoff, quick(epochs=1), (served(fitted, cutoff), cutoff))
+    assert [epoch.number for epoch in warm.curve] == [0, 1]
+    assert warm.curve[0].newest_loss == pytest.approx(math.log(fitted.valid_perplexity), rel=1e-4)
 
 
 def test_histories_too_long_or_too_short_are_left_out() -> None:
