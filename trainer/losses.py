@@ -103,12 +103,15 @@ def _sum_on_device(
     )
     signals = asked.signals
     block = max(16, CELLS[queries.device.type] // len(bias) // (1 if signals is None else 1 + signals.n_trends))
-    held = queries.new_empty(min(block, len(queries)), len(bias))
+    block = min(block, len(queries))
+    # written again and again: fresh pages for each block took as long as what is written into them
+    held = queries.new_empty(block, len(bias))
+    room = signals.room(block) if signals is not None else None
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         at, weight = asked.columns[rows, None], asked.weights[rows, None]
         scores = torch.addmm(bias, queries[rows], matrix.T, out=held[: len(at)])
-        known = signals.read(asked.events[rows]) if signals is not None else None
+        known = signals.read(asked.events[rows], room) if signals is not None else None
         if known is not None:
             known.add_to(scores, mixture[rows])
         scores -= scores.amax(1, keepdim=True)

@@ -40,7 +40,8 @@ class Known:
 
     def gradient(self, of_scores: Tensor) -> Tensor:
         """Turn a gradient of scores (B, V) into one of the mixture (B, K + sparse parts)."""
-        parts = [torch.bmm(self.trends, of_scores.unsqueeze(2)).squeeze(2)]
+        # not trends @ column: that way round the product is 15 times slower on a processor
+        parts = [torch.bmm(of_scores.unsqueeze(1), self.trends.transpose(1, 2)).squeeze(1)]
         parts += [(of_scores.gather(1, at) * values).sum(1, keepdim=True) for at, values in self.sparse]
         return torch.cat(parts, 1)
 
@@ -104,23 +105,27 @@ class SignalReplay:
             here = slice(self._bounds[event], self._bounds[event + 1])
             self._columns[here], self._values[here] = columns - 1, values
 
-    def read(self, events: Tensor) -> Known:
-        """Read the signals at events (B,), before they are counted themselves."""
+    def room(self, events: int) -> Tensor:
+        """Make room for the trends at so many events, to be read into again and again."""
+        return torch.empty(events, self.n_trends, self._config.n_items, device=self._device)
+
+    def read(self, events: Tensor, room: Tensor | None = None) -> Known:
+        """Read the signals at events (B,), before they are counted themselves; the trends into `room` if there is."""
         at = events.numpy(force=True)
         sparse = []
         if self._config.successor_half_life_s:
             sparse.append(self._successors(at))
         if self._config.repeats:
             sparse.append(self._repeats(at))
-        return Known(self._trends(at), sparse)
+        return Known(self._trends(at, self.room(len(at)) if room is None else room[: len(at)]), sparse)
 
-    def _trends(self, at: Ints) -> Tensor:
+    def _trends(self, at: Ints, trends: Tensor) -> Tensor:
         if not self.n_trends:
-            return torch.zeros(len(at), 0, self._config.n_items, device=self._device)
+            return trends
         place = self._position[at]
         snapshot = place // self._stride
         begin = snapshot * self._stride
-        trends = self._snapshots[torch.from_numpy(snapshot).to(self._device)]  # (B, K, V)
+        torch.index_select(self._snapshots, 0, torch.from_numpy(snapshot).to(self._device), out=trends)  # (B, K, V)
         faded = (self._times[at] - self._times_in_order[begin])[:, None] * self._rates  # (B, K)
         trends.sub_(self._on_device(faded).unsqueeze(2)).clamp_(min=0)
         width = int((place - begin).max(initial=0))
