@@ -8,8 +8,10 @@ made exactly: decay since the snapshot is a subtraction, and what occurred since
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +23,9 @@ from trainer.histories import Histories, Ints
 
 SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
 SHORTEST = 32  # events between snapshots: fewer save nothing
+
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,21 @@ class Known:
         parts = [torch.bmm(of_scores.unsqueeze(1), self.trends.transpose(1, 2)).squeeze(1)]
         parts += [(of_scores.gather(1, at) * values).sum(1, keepdim=True) for at, values in self.sparse]
         return torch.cat(parts, 1)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Some of the catalogue's columns, in place of all."""
+
+    columns: Tensor  # (C,) int64, rising
+    place: Ints  # (V), each column's among them, -1 for the others
+
+    @classmethod
+    def of(cls, columns: Tensor, n_items: int) -> Among:
+        """Look places up from the other side."""
+        place = np.full(n_items, -1, np.int64)
+        place[columns.numpy(force=True)] = np.arange(len(columns))
+        return cls(columns, place)
 
 
 class SignalReplay:
@@ -105,27 +125,32 @@ class SignalReplay:
             here = slice(self._bounds[event], self._bounds[event + 1])
             self._columns[here], self._values[here] = columns - 1, values
 
-    def room(self, events: int) -> Tensor:
+    def room(self, events: int, among: Among | None = None) -> Tensor:
         """Make room for the trends at so many events, to be read into again and again."""
-        return torch.empty(events, self.n_trends, self._config.n_items, device=self._device)
+        width = self._config.n_items if among is None else len(among.columns)
+        return torch.empty(events, self.n_trends, width, device=self._device)
 
-    def read(self, events: Tensor, room: Tensor | None = None) -> Known:
+    def read(self, events: Tensor, room: Tensor | None = None, among: Among | None = None) -> Known:
         """Read the signals at events (B,), before they are counted themselves; the trends into `room` if there is."""
         at = events.numpy(force=True)
         sparse = []
         if self._config.successor_half_life_s:
-            sparse.append(self._successors(at))
+            sparse.append(self._successors(at, among))
         if self._config.repeats:
-            sparse.append(self._repeats(at))
-        return Known(self._trends(at, self.room(len(at)) if room is None else room[: len(at)]), sparse)
+            sparse.append(self._repeats(at, among))
+        room = self.room(len(at), among) if room is None else room[: len(at)]
+        return Known(self._trends(at, room, among) if self.n_trends else room, sparse)
 
-    def _trends(self, at: Ints, trends: Tensor) -> Tensor:
-        if not self.n_trends:
-            return trends
+    def _trends(self, at: Ints, trends: Tensor, among: Among | None) -> Tensor:
         place = self._position[at]
         snapshot = place // self._stride
         begin = snapshot * self._stride
-        torch.index_select(self._snapshots, 0, torch.from_numpy(snapshot).to(self._device), out=trends)  # (B, K, V)
+        shown = torch.from_numpy(snapshot).to(self._device)
+        if among is None:
+            torch.index_select(self._snapshots, 0, shown, out=trends)  # (B, K, V)
+        else:
+            half_lives = torch.arange(self.n_trends, device=self._device)
+            trends.copy_(self._snapshots[shown[:, None, None], half_lives[:, None], among.columns])
         faded = (self._times[at] - self._times_in_order[begin])[:, None] * self._rates  # (B, K)
         trends.sub_(self._on_device(faded).unsqueeze(2)).clamp_(min=0)
         width = int((place - begin).max(initial=0))
@@ -133,6 +158,8 @@ class SignalReplay:
             between = np.minimum(begin[:, None] + np.arange(width), len(self._rows) - 1)  # (B, S)
             columns = self._rows_in_order[between] - 1
             real = (between < place[:, None]) & (columns >= 0)
+            if among is not None:
+                columns, between, real = self._sampled(columns, between, real, among)
             levels = self._after[between] - (self._times[at][:, None] * self._rates + np.log(FLOOR))[:, None]
             values = np.where(real[:, :, None], levels, 0.0).transpose(0, 2, 1)  # (B, K, S)
             index = torch.from_numpy(np.where(real, columns, 0)).to(self._device)
@@ -140,24 +167,39 @@ class SignalReplay:
             trends.scatter_reduce_(2, index[:, None].expand(-1, self.n_trends, -1), self._on_device(values), "amax")
         return trends
 
-    def _successors(self, at: Ints) -> tuple[Tensor, Tensor]:
+    def _sampled(self, columns: Ints, between: Ints, real: Mask, among: Among) -> tuple[Ints, Ints, Mask]:
+        """Move what lies among the columns that are asked for to the front of each row: (B, S) each -> (B, fewer)."""
+        places = np.where(real, among.place[columns], -1)
+        real = places >= 0
+        front = np.argsort(~real, axis=1, kind="stable")[:, : int(real.sum(1).max(initial=0))]
+        return tuple(np.take_along_axis(one, front, 1) for one in (places, between, real))  # type: ignore[return-value]
+
+    def _successors(self, at: Ints, among: Among | None) -> tuple[Tensor, Tensor]:
         begins, lengths = self._bounds[at], self._bounds[at + 1] - self._bounds[at]
         places = np.arange(int(lengths.max(initial=0)))
         real = places < lengths[:, None]
         index = np.where(real, begins[:, None] + places, 0)
         if not len(self._columns):
-            return torch.zeros(len(at), 0, dtype=torch.int64), torch.zeros(len(at), 0)
-        columns = np.where(real, self._columns[index], 0).astype(np.int64)
-        return torch.from_numpy(columns).to(self._device), self._on_device(np.where(real, self._values[index], 0))
+            return self._sparse(np.zeros((len(at), 0), np.int64), np.zeros((len(at), 0), bool), among)
+        return self._sparse(self._columns[index].astype(np.int64), real, among, self._values[index])
 
-    def _repeats(self, at: Ints) -> tuple[Tensor, Tensor]:
+    def _repeats(self, at: Ints, among: Among | None) -> tuple[Tensor, Tensor]:
         """Find what each event's user had among the last HISTORY_EVENTS, each item once."""
         begins = np.maximum(self._first[at], at - HISTORY_EVENTS)
         places = np.arange(int((at - begins).max(initial=0)))
         index = np.minimum(begins[:, None] + places, at[:, None])
         real = (index < at[:, None]) & (self._next_same[index] >= at[:, None]) & (self._rows[index] > 0)
-        columns = np.where(real, self._rows[index] - 1, 0)
-        return torch.from_numpy(columns).to(self._device), self._on_device(real)
+        return self._sparse(self._rows[index] - 1, real, among)
+
+    def _sparse(
+        self, columns: Ints, real: Mask, among: Among | None, values: Floats | float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Fill up with column 0 at 0 what is not real, or not among the columns that are asked for."""
+        if among is not None:
+            columns = among.place[columns]
+            real = real & (columns >= 0)
+        columns = np.where(real, columns, 0)
+        return torch.from_numpy(columns).to(self._device), self._on_device(np.where(real, values, 0.0))
 
     def _on_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self._device)

@@ -13,7 +13,7 @@ from trainer import signal_replay
 from trainer.encoding import build_catalogue
 from trainer.histories import Histories, from_events
 from trainer.losses import Asked, CatalogueCrossEntropy
-from trainer.signal_replay import SignalReplay
+from trainer.signal_replay import Among, SignalReplay
 
 CPU = torch.device("cpu")
 
@@ -60,6 +60,23 @@ def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known
             table.follow(before[-3:], row, t)
             table.occur(row, t)
             before.append(row)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(2, 100), st.sets(st.integers(0, 11), min_size=1))
+def test_some_columns_are_what_all_say_of_them(seed: int, n: int, chosen: set[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal_replay, "SHORTEST", 20)
+        _, _, config, replay = replayed(seed, n)
+    columns = torch.tensor(sorted(column for column in chosen if column < config.n_items), dtype=torch.int64)
+    everything = replay.read(torch.arange(n))
+    some = replay.read(torch.arange(n), among=Among.of(columns, config.n_items))
+    torch.testing.assert_close(some.trends, everything.trends[:, :, columns])
+    mixture = torch.rand(n, config.n_trends + config.n_sparse)
+    scores, all_scores = torch.zeros(n, len(columns)), torch.zeros(n, config.n_items)
+    some.add_to(scores, mixture)
+    everything.add_to(all_scores, mixture)
+    torch.testing.assert_close(scores, all_scores[:, columns])
 
 
 def test_what_comes_later_changes_nothing_before() -> None:
