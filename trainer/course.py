@@ -93,7 +93,7 @@ class Course:
         self.model.to(self._device)
         self._inputs = StepInputs(*(tensor.to(self._device) for tensor in encoded.inputs))
         signals = config.n_trends + config.n_sparse
-        self._signals = SignalReplay(histories, rows, config, self._device) if signals else None
+        self._signals = SignalReplay(histories, self.catalogue, config, self._device) if signals else None
         counts = np.bincount(rows, self._importance, config.n_items + 1)[1:] + SMOOTHING
         enough = config.n_items <= settings.full_softmax_max_items
         self._sampler = None if enough else Sampler(self._on_device(counts), settings.sampled_items)
