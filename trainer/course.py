@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from trainer import warm_start
 from trainer.encoding import build_catalogue, encode
 from trainer.histories import Histories, Ints
 from trainer.lanes import Lanes
-from trainer.losses import Asked, CatalogueCrossEntropy
+from trainer.losses import Asked, CatalogueCrossEntropy, Sample, Sampler
 from trainer.settings import FittingSettings
 from trainer.signal_replay import SignalReplay
 from trainer.warm_start import Learned
@@ -92,7 +93,10 @@ class Course:
         self.model.to(self._device)
         self._inputs = StepInputs(*(tensor.to(self._device) for tensor in encoded.inputs))
         signals = config.n_trends + config.n_sparse
-        self._signals = SignalReplay(histories, rows, config, self._device) if signals else None
+        self._signals = SignalReplay(histories, self.catalogue, config, self._device) if signals else None
+        counts = np.bincount(rows, self._importance, config.n_items + 1)[1:] + SMOOTHING
+        enough = config.n_items <= settings.full_softmax_max_items
+        self._sampler = None if enough else Sampler(self._on_device(counts), settings.sampled_items)
         self._target = encoded.target.to(self._device)
         self._asked_at = np.where(encoded.target.numpy() > 0, np.append(histories.times[1:], np.nan), np.nan)
 
@@ -165,25 +169,32 @@ class Course:
             events = chunk.index[asked]
             weights = part.weights[events]
             states = hs[asked]
+            columns, sample = self._target[events] - 1, None
+            if self._sampler is not None and self.model.training:
+                sample = self._sampler.draw(columns)
+                columns = torch.searchsorted(sample.among.columns, columns)
             loss = self._cross_entropy(
                 self.model.queries(states),
                 torch.cat(self.model.mixture_of(states), 1),
-                *self._answers(),
-                Asked(self._target[events] - 1, weights, events + 1, self._signals),
+                *self._answers(sample),
+                Asked(columns, weights, events + 1, self._signals, sample),
             )
             yield loss, float(weights.sum())
 
-    def _answers(self) -> tuple[Tensor, Tensor]:
-        """Give the catalogue's matrix (V, H) and bias (V): row 0, any item not seen yet, is not asked for.
+    def _answers(self, sample: Sample | None) -> tuple[Tensor, Tensor]:
+        """Give the matrix (V, H) and bias (V) of the catalogue, or of a sample of it; row 0 is not asked for.
 
-        In training some items are taken for such, so that row 0 learns to stand for what only signals tell of
+        In training some items are taken for new ones, so that row 0 learns to stand for what only signals tell of
         (Volkovs et al., DropoutNet, 2017).
         """
-        matrix, bias = self.model.output_matrix, self.model.bias
+        whole, biases = self.model.output_matrix, self.model.bias
+        matrix, bias = whole[1:], biases[1:]
+        if sample is not None:
+            matrix, bias = matrix[sample.among.columns], bias[sample.among.columns]
         if not self.model.training or not self._settings.item_dropout:
-            return matrix[1:], bias[1:]
-        unseen = torch.rand(len(bias) - 1, device=self._device) < self._settings.item_dropout
-        return torch.where(unseen[:, None], matrix[:1], matrix[1:]), torch.where(unseen, bias[:1], bias[1:])
+            return matrix, bias
+        unseen = torch.rand(len(bias), device=self._device) < self._settings.item_dropout
+        return torch.where(unseen[:, None], whole[:1], matrix), torch.where(unseen, biases[:1], bias)
 
     @staticmethod
     def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], config: HRNNConfig) -> Tensor:
@@ -204,8 +215,10 @@ class Course:
         return np.diff(before[self._histories.bounds])
 
     def _part(self, users: Mask, lengths: Ints, weights: npt.NDArray[np.float64]) -> Part:
-        on_device = torch.from_numpy(weights.astype(np.float32)).to(self._device)
-        return Part(self._histories.bounds[:-1][users], lengths[users], on_device)
+        return Part(self._histories.bounds[:-1][users], lengths[users], self._on_device(weights))
+
+    def _on_device(self, array: npt.NDArray[np.floating[Any]]) -> Tensor:
+        return torch.from_numpy(array.astype(np.float32)).to(self._device)
 
 
 class Descent:

@@ -97,7 +97,7 @@ def evaluate(learned: Learned, histories: Histories, asked: Ints, asking_gap_s: 
             h[known],
             target[known],
             _seen(histories, encoded.inputs.item_idx.numpy(), asked_known),
-            _signals(learned, histories, encoded.inputs.item_idx.numpy(), asked_known),
+            _signals(learned, histories, asked_known),
         )
         all_ranks[known.numpy()] = found
     return Report(all_ranks, likelihood)
@@ -159,12 +159,12 @@ def _seen(histories: Histories, rows: Ints, asked: Ints) -> tuple[Ints, Ints]:
     return trial, rows[np.arange(int(lengths.sum())) - np.repeat(begins - first, lengths)]
 
 
-def _signals(learned: Learned, histories: Histories, rows: Ints, asked: Ints) -> Callable[[int, int], Known] | None:
+def _signals(learned: Learned, histories: Histories, asked: Ints) -> Callable[[int, int], Known] | None:
     """Have the signals at hand that the stream would have known when the events after `asked` came."""
     config = learned.model.config
     if not config.n_trends + config.n_sparse or not len(asked):
         return None
-    replayed = SignalReplay(histories, rows, config, torch.device("cpu"))
+    replayed = SignalReplay(histories, learned.catalogue, config, torch.device("cpu"))
     return lambda begin, end: replayed.read(torch.from_numpy(asked[begin:end] + 1))
 
 

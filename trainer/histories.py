@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself alone, so that what was made of it can be kept beside it
 class Histories:
     """All users' events one after the other, N in all: user u's are `bounds[u]:bounds[u + 1]`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from trainer.signal_replay import SignalReplay
+from trainer.signal_replay import Among, SignalReplay
 
 CELLS = {"cpu": 1 << 20, "cuda": 1 << 27}  # scores held at once: on a processor what fits a core's cache
 
@@ -25,6 +26,45 @@ class _Sum(NamedTuple):
     bias: Tensor  # (V,)
 
 
+class Sample(NamedTuple):
+    """Columns that stand for all, where all are too many."""
+
+    among: Among
+    correction: Tensor  # (C,) -log of the chance to be drawn; -inf for those that are there as right answers only
+
+
+class Sampler:
+    """Draws each item by a chance of its own, apart from the others; the frequent ones are always in.
+
+    A drawn item stands for 1 / chance items (log-Q correction: Bengio & Senecal 2008), the right answer for itself. The
+    sum over the sample is then what the sum over the catalogue would be, on average, and equal to it where every
+    chance is 1. One sample serves a whole chunk, so that scores are products of matrices still.
+    """
+
+    def __init__(self, frequency: Tensor, items: int) -> None:
+        """Give chances (V,) in proportion to `frequency` (V,) > 0, with about so many `items` drawn at a time."""
+        chance = frequency / frequency.sum() * items
+        for _ in range(_ROUNDS):  # what is cut off at 1 is given to the others
+            certain = chance >= 1
+            rest = items - float(certain.sum())
+            if rest <= 0 or certain.all():
+                break
+            chance = torch.where(certain, 1.0, chance * (rest / chance[~certain].sum()))
+        self._chance = chance.clamp(max=1.0)
+
+    def draw(self, answers: Tensor) -> Sample:
+        """Draw a sample with the right answers (B,) in it."""
+        drawn = torch.rand_like(self._chance) < self._chance
+        there = drawn.clone()
+        there[answers] = True
+        columns = there.nonzero().squeeze(1)
+        correction = torch.where(drawn, -self._chance.log(), -math.inf)[columns]
+        return Sample(Among.of(columns, len(self._chance)), correction)
+
+
+_ROUNDS = 20  # each makes more chances certain; frequencies that differ by 10^6 took 5
+
+
 class Asked(NamedTuple):
     """What is asked of B states."""
 
@@ -32,10 +72,13 @@ class Asked(NamedTuple):
     weights: Tensor  # (B,)
     events: Tensor  # (B,) int64: the targets themselves, by which the signals of their moments are found
     signals: SignalReplay | None
+    sample: Sample | None = None  # with one, matrix and bias are those of its columns, and right answers are among them
 
     def part(self, begin: int, end: int) -> Asked:
         """Cut some out."""
-        return Asked(self.columns[begin:end], self.weights[begin:end], self.events[begin:end], self.signals)
+        return self._replace(
+            columns=self.columns[begin:end], weights=self.weights[begin:end], events=self.events[begin:end]
+        )
 
 
 class CatalogueCrossEntropy:
@@ -103,14 +146,22 @@ def _sum_on_device(
     )
     signals = asked.signals
     block = max(16, CELLS[queries.device.type] // len(bias) // (1 if signals is None else 1 + signals.n_trends))
-    held = queries.new_empty(min(block, len(queries)), len(bias))
+    block = min(block, len(queries))
+    # written again and again: fresh pages for each block took as long as what is written into them
+    held = queries.new_empty(block, len(bias))
+    among = None if asked.sample is None else asked.sample.among
+    room = signals.room(block, among) if signals is not None else None
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         at, weight = asked.columns[rows, None], asked.weights[rows, None]
         scores = torch.addmm(bias, queries[rows], matrix.T, out=held[: len(at)])
-        known = signals.read(asked.events[rows]) if signals is not None else None
+        known = signals.read(asked.events[rows], room, among) if signals is not None else None
         if known is not None:
             known.add_to(scores, mixture[rows])
+        if asked.sample is not None:
+            own = scores.gather(1, at)
+            scores += asked.sample.correction
+            scores.scatter_(1, at, own)
         scores -= scores.amax(1, keepdim=True)
         hit = scores.gather(1, at)
         scores.exp_()

@@ -61,6 +61,12 @@ class FittingSettings(BaseSettings):
     item_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of items that each step takes for new ones, which signals tell of"
     )
+    full_softmax_max_items: int = Field(
+        default=30_000, ge=1, description="beyond, a step scores a sample: three products with all items take its time"
+    )
+    sampled_items: int = Field(
+        default=8192, ge=1, description="that such a step scores, right answers on top; frequent ones always are in"
+    )
     seed: int = Field(default=0, description="same data, same seed, same machine: same weights")
     train_threads: int = Field(default=2, ge=1, description="score the catalogue; what else a fit does runs in one")
 

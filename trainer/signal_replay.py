@@ -1,26 +1,28 @@
-"""The signals that the stream would have known at each event, for training: never a bit of the future.
+"""The signals that the stream would have known at each event, in a model's terms: never a bit of the future.
 
-Events are counted one by one in the order that they happened, by the table that serves. What it said to all items is
-kept at some moments, snapshots, and after each event for the event's own item; from both the trends at any event are
-made exactly: decay since the snapshot is a subtraction, and what occurred since replaces what the snapshot said.
+The trends at an event are those of the last snapshot before it (see signal_log.py), made exact: decay since is a
+subtraction, and what has occurred since replaces what the snapshot said.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.catalogue import Catalogue
 from models.hrnn import HRNNConfig
-from models.signal_table import FLOOR, SignalTable
-from models.signals import LAST_ITEMS
+from models.signal_table import FLOOR
 from models.state import HISTORY_EVENTS
 from trainer.histories import Histories, Ints
+from trainer.signal_log import signal_log
 
-SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
-SHORTEST = 32  # events between snapshots: fewer save nothing
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -40,128 +42,146 @@ class Known:
 
     def gradient(self, of_scores: Tensor) -> Tensor:
         """Turn a gradient of scores (B, V) into one of the mixture (B, K + sparse parts)."""
-        parts = [torch.bmm(self.trends, of_scores.unsqueeze(2)).squeeze(2)]
+        # not trends @ column: that way round the product is 15 times slower on a processor
+        parts = [torch.bmm(of_scores.unsqueeze(1), self.trends.transpose(1, 2)).squeeze(1)]
         parts += [(of_scores.gather(1, at) * values).sum(1, keepdim=True) for at, values in self.sparse]
         return torch.cat(parts, 1)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Some of the catalogue's columns, in place of all."""
+
+    columns: Tensor  # (C,) int64, rising
+    place: Ints  # (V), each column's among them, -1 for the others
+
+    @classmethod
+    def of(cls, columns: Tensor, n_items: int) -> Among:
+        """Look places up from the other side."""
+        place = np.full(n_items, -1, np.int64)
+        place[columns.numpy(force=True)] = np.arange(len(columns))
+        return cls(columns, place)
 
 
 class SignalReplay:
     """A log's signals as they were, to be read at any of its events."""
 
-    def __init__(self, histories: Histories, rows: Ints, config: HRNNConfig, device: torch.device) -> None:
-        """Count all events; `rows` (N) are the events' in the catalogue, where 0 is counted for nothing."""
+    def __init__(self, histories: Histories, catalogue: Catalogue, config: HRNNConfig, device: torch.device) -> None:
+        """Have the log counted, and name items as the catalogue does."""
         self.n_trends = config.n_trends
         self._config = config
         self._device = device
         rules = config.signal_rules
         assert rules is not None or config.repeats, "a model without signals has nothing to replay"
+        self._column = catalogue.rows(histories.item_ids) - 1  # (I), -1 for items that the catalogue does not have
+        self._columns = self._column[histories.items]  # (N)
         self._first = histories.bounds[histories.users]  # (N), each event's user's first
-        self._rows = rows
-        self._next_same = _next_same(histories, rows) if config.repeats else rows
+        self._next_same = _next_same(histories) if config.repeats else self._columns
         self._times = histories.times
-        self._position = np.empty(len(rows), np.int64)
-        self._position[histories.order] = np.arange(len(rows))
-        self._rows_in_order = rows[histories.order]
+        self._position = np.empty(histories.n_events, np.int64)
+        self._position[histories.order] = np.arange(histories.n_events)
+        self._columns_in_order = self._columns[histories.order]
         self._times_in_order = histories.times[histories.order]
         self._rates = np.log(2) / np.array(config.half_lives_s)
-        snapshot = 4 * max(1, config.n_trends) * config.n_items
-        self._stride = max(SHORTEST, -(-len(rows) * snapshot // SNAPSHOT_BYTES))
         if rules is not None:
-            self._count(histories, SignalTable(rules, [str(row) for row in range(1, config.n_items + 1)]))
+            self._log = signal_log(histories, rules, follow=config.successor_half_life_s > 0)
+            self._snapshots = torch.from_numpy(self._of_catalogue(self._log.snapshots)).to(device)
 
-    def _count(self, histories: Histories, table: SignalTable) -> None:
-        n, order = len(self._rows), histories.order.tolist()
-        users, rows, times = histories.users.tolist(), self._rows.tolist(), histories.times.tolist()
-        n_snapshots = -(-n // self._stride) if self.n_trends else 0
-        snapshots = np.zeros((n_snapshots, self.n_trends, self._config.n_items), np.float32)
-        self._after = np.full((n, self.n_trends), -np.inf)
-        follows = self._config.successor_half_life_s > 0
-        counts = np.zeros(n + 1, np.int64)
-        found: list[tuple[int, Ints, np.ndarray[tuple[int], np.dtype[np.float32]]]] = []
-        last: dict[int, list[int]] = {}
-        for place, event in enumerate(order):
-            row, t = rows[event], times[event]
-            if self.n_trends and place % self._stride == 0:
-                snapshots[place // self._stride] = table.trends(t)[:, 1:]
-            if row == 0:
-                continue
-            before = last.setdefault(users[event], [])
-            if follows and before:
-                columns, values = table.successors(before, t)
-                if len(columns):
-                    found.append((event, columns, values))
-                    counts[event + 1] = len(columns)
-                table.follow(before, row, t)
-            table.occur(row, t)
-            self._after[place] = table.levels(row)
-            before.append(row)
-            del before[: -len(LAST_ITEMS)]
-        self._snapshots = torch.from_numpy(snapshots).to(self._device)
-        self._bounds = np.cumsum(counts)
-        self._columns = np.zeros(int(self._bounds[-1]), np.int32)
-        self._values = np.zeros(len(self._columns), np.float16)
-        for event, columns, values in found:
-            here = slice(self._bounds[event], self._bounds[event + 1])
-            self._columns[here], self._values[here] = columns - 1, values
+    def _of_catalogue(self, snapshots: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Lay the items' columns out as the catalogue's: (S, K, I) -> (S, K, V)."""
+        if np.array_equal(self._column, np.arange(self._config.n_items)):
+            return snapshots
+        known = np.flatnonzero(self._column >= 0)
+        laid_out = np.zeros((*snapshots.shape[:2], self._config.n_items), np.float32)
+        laid_out[:, :, self._column[known]] = snapshots[:, :, known]
+        return laid_out
 
-    def read(self, events: Tensor) -> Known:
-        """Read the signals at events (B,), before they are counted themselves."""
+    def room(self, events: int, among: Among | None = None) -> Tensor:
+        """Make room for the trends at so many events, to be read into again and again."""
+        width = self._config.n_items if among is None else len(among.columns)
+        return torch.empty(events, self.n_trends, width, device=self._device)
+
+    def read(self, events: Tensor, room: Tensor | None = None, among: Among | None = None) -> Known:
+        """Read the signals at events (B,), before they are counted themselves; the trends into `room` if there is."""
         at = events.numpy(force=True)
         sparse = []
         if self._config.successor_half_life_s:
-            sparse.append(self._successors(at))
+            sparse.append(self._successors(at, among))
         if self._config.repeats:
-            sparse.append(self._repeats(at))
-        return Known(self._trends(at), sparse)
+            sparse.append(self._repeats(at, among))
+        room = self.room(len(at), among) if room is None else room[: len(at)]
+        return Known(self._trends(at, room, among) if self.n_trends else room, sparse)
 
-    def _trends(self, at: Ints) -> Tensor:
-        if not self.n_trends:
-            return torch.zeros(len(at), 0, self._config.n_items, device=self._device)
+    def _trends(self, at: Ints, trends: Tensor, among: Among | None) -> Tensor:
         place = self._position[at]
-        snapshot = place // self._stride
-        begin = snapshot * self._stride
-        trends = self._snapshots[torch.from_numpy(snapshot).to(self._device)]  # (B, K, V)
+        snapshot = place // self._log.stride
+        begin = snapshot * self._log.stride
+        shown = torch.from_numpy(snapshot).to(self._device)
+        if among is None:
+            torch.index_select(self._snapshots, 0, shown, out=trends)  # (B, K, V)
+        else:
+            half_lives = torch.arange(self.n_trends, device=self._device)
+            trends.copy_(self._snapshots[shown[:, None, None], half_lives[:, None], among.columns])
         faded = (self._times[at] - self._times_in_order[begin])[:, None] * self._rates  # (B, K)
         trends.sub_(self._on_device(faded).unsqueeze(2)).clamp_(min=0)
         width = int((place - begin).max(initial=0))
         if width:
-            between = np.minimum(begin[:, None] + np.arange(width), len(self._rows) - 1)  # (B, S)
-            columns = self._rows_in_order[between] - 1
+            between = np.minimum(begin[:, None] + np.arange(width), len(self._times) - 1)  # (B, S)
+            columns = self._columns_in_order[between]
             real = (between < place[:, None]) & (columns >= 0)
-            levels = self._after[between] - (self._times[at][:, None] * self._rates + np.log(FLOOR))[:, None]
+            if among is not None:
+                columns, between, real = self._sampled(columns, between, real, among)
+            levels = self._log.after[between] - (self._times[at][:, None] * self._rates + np.log(FLOOR))[:, None]
             values = np.where(real[:, :, None], levels, 0.0).transpose(0, 2, 1)  # (B, K, S)
             index = torch.from_numpy(np.where(real, columns, 0)).to(self._device)
             # a count rises with each occurrence: the greatest level is the newest
             trends.scatter_reduce_(2, index[:, None].expand(-1, self.n_trends, -1), self._on_device(values), "amax")
         return trends
 
-    def _successors(self, at: Ints) -> tuple[Tensor, Tensor]:
-        begins, lengths = self._bounds[at], self._bounds[at + 1] - self._bounds[at]
+    def _sampled(self, columns: Ints, between: Ints, real: Mask, among: Among) -> tuple[Ints, Ints, Mask]:
+        """Move what lies among the columns that are asked for to the front of each row: (B, S) each -> (B, fewer)."""
+        places = np.where(real, among.place[columns], -1)
+        real = places >= 0
+        front = np.argsort(~real, axis=1, kind="stable")[:, : int(real.sum(1).max(initial=0))]
+        return tuple(np.take_along_axis(one, front, 1) for one in (places, between, real))  # type: ignore[return-value]
+
+    def _successors(self, at: Ints, among: Among | None) -> tuple[Tensor, Tensor]:
+        log = self._log
+        begins, lengths = log.bounds[at], log.bounds[at + 1] - log.bounds[at]
         places = np.arange(int(lengths.max(initial=0)))
         real = places < lengths[:, None]
         index = np.where(real, begins[:, None] + places, 0)
-        if not len(self._columns):
-            return torch.zeros(len(at), 0, dtype=torch.int64), torch.zeros(len(at), 0)
-        columns = np.where(real, self._columns[index], 0).astype(np.int64)
-        return torch.from_numpy(columns).to(self._device), self._on_device(np.where(real, self._values[index], 0))
+        columns = self._column[log.followers[index]]
+        return self._sparse(columns, real, among, log.values[index])
 
-    def _repeats(self, at: Ints) -> tuple[Tensor, Tensor]:
+    def _repeats(self, at: Ints, among: Among | None) -> tuple[Tensor, Tensor]:
         """Find what each event's user had among the last HISTORY_EVENTS, each item once."""
         begins = np.maximum(self._first[at], at - HISTORY_EVENTS)
         places = np.arange(int((at - begins).max(initial=0)))
         index = np.minimum(begins[:, None] + places, at[:, None])
-        real = (index < at[:, None]) & (self._next_same[index] >= at[:, None]) & (self._rows[index] > 0)
-        columns = np.where(real, self._rows[index] - 1, 0)
-        return torch.from_numpy(columns).to(self._device), self._on_device(real)
+        real = (index < at[:, None]) & (self._next_same[index] >= at[:, None])
+        return self._sparse(self._columns[index], real, among)
+
+    def _sparse(
+        self, columns: Ints, real: Mask, among: Among | None, values: Floats | float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Fill up with column 0 at 0 what is not real, or not among the columns that are asked for."""
+        real = real & (columns >= 0)
+        if among is not None:
+            columns = among.place[columns]
+            real = real & (columns >= 0)
+        columns = np.where(real, columns, 0)
+        return torch.from_numpy(columns).to(self._device), self._on_device(np.where(real, values, 0.0))
 
     def _on_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self._device)
 
 
-def _next_same(histories: Histories, rows: Ints) -> Ints:
+def _next_same(histories: Histories) -> Ints:
     """Find when each event's user has the same item again: (N) events, N for never."""
-    order = np.lexsort((np.arange(len(rows)), rows, histories.users))
-    following = np.full(len(rows), len(rows), np.int64)
-    same = (np.diff(histories.users[order]) == 0) & (np.diff(rows[order]) == 0)
+    users, items, n = histories.users, histories.items, histories.n_events
+    order = np.lexsort((np.arange(n), items, users))
+    following = np.full(n, n, np.int64)
+    same = (np.diff(users[order]) == 0) & (np.diff(items[order]) == 0)
     following[order[:-1][same]] = order[1:][same]
     return following

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.losses import Asked, CatalogueCrossEntropy
+from trainer.losses import Asked, CatalogueCrossEntropy, Sampler
 
 
 def fused(threads: int) -> Callable[..., Tensor]:
@@ -44,3 +44,59 @@ def test_nothing_is_kept_for_a_gradient_that_nobody_wants() -> None:
     with torch.inference_mode():
         loss = fused(2)(queries, matrix, bias, torch.tensor([1, 2, 3, 4]), torch.ones(4))
     torch.testing.assert_close(loss, plain(queries, matrix, bias, torch.tensor([1, 2, 3, 4]), torch.ones(4)))
+
+
+def sampled(sampler: Sampler, inputs: list[Tensor], targets: Tensor, weights: Tensor) -> list[Tensor]:
+    """Loss and gradients over one sample."""
+    queries, matrix, bias = leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    sample = sampler.draw(targets)
+    columns = sample.among.columns
+    asked = Asked(torch.searchsorted(columns, targets), weights, targets, None, sample)
+    loss = CatalogueCrossEntropy(1)(queries, queries.new_zeros(len(queries), 0), matrix[columns], bias[columns], asked)
+    loss.backward()
+    return [loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+def whole(inputs: list[Tensor], targets: Tensor, weights: Tensor) -> list[Tensor]:
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    loss = plain(*leaves, targets, weights)
+    loss.backward()
+    return [loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+def test_a_sample_of_everything_is_the_full_softmax() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(7, 4), torch.randn(50, 4), torch.randn(50)]
+    targets, weights = torch.randint(50, (7,)), torch.rand(7)
+    for ours, theirs in zip(
+        sampled(Sampler(torch.rand(50) + 0.1, 50), inputs, targets, weights),
+        whole(inputs, targets, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_come_to_the_full_softmax_on_average() -> None:
+    """Also where items are drawn by quite different chances, which an uncorrected loss would take for scores."""
+    torch.manual_seed(0)
+    items, draws = 2000, 100
+    inputs = [torch.randn(5, 4) / 2, torch.randn(items, 4) / 2, torch.randn(items) / 2]
+    targets, weights = torch.randint(items, (5,)), torch.ones(5)
+    sampler = Sampler(torch.tensor([5.0, 1.0]).repeat(items // 2), 500)
+    sums = [torch.zeros_like(tensor) for tensor in whole(inputs, targets, weights)]
+    for _ in range(draws):
+        for total, one in zip(sums, sampled(sampler, inputs, targets, weights), strict=True):
+            total += one / draws
+    expected = whole(inputs, targets, weights)
+    assert float(sums[0]) == pytest.approx(float(expected[0]), rel=0.005)  # 18 % off if uncorrected
+    for ours, theirs in zip(sums[1:], expected[1:], strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.02  # 0.04 of the bias if uncorrected
+
+
+def test_chances_are_in_proportion_until_they_are_sure() -> None:
+    sampler = Sampler(torch.tensor([1000.0, 4.0, 2.0, 2.0]), 3)
+    torch.manual_seed(0)
+    drawn = torch.zeros(4)
+    for _ in range(2000):
+        drawn[sampler.draw(torch.tensor([0])).among.columns] += 1 / 2000
+    torch.testing.assert_close(drawn, torch.tensor([1.0, 1.0, 0.5, 0.5]), rtol=0, atol=0.05)

@@ -6,19 +6,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.catalogue import Catalogue
 from models.hrnn import HRNNConfig
 from models.signal_table import SignalTable
 from tests.unit.trainer.logs import drawn
-from trainer import signal_replay
+from trainer import signal_log
 from trainer.encoding import build_catalogue
 from trainer.histories import Histories, from_events
 from trainer.losses import Asked, CatalogueCrossEntropy
-from trainer.signal_replay import SignalReplay
+from trainer.signal_replay import Among, SignalReplay
 
 CPU = torch.device("cpu")
 
 
-def replayed(seed: int, n_events: int, known: float = 1.0) -> tuple[Histories, np.ndarray, HRNNConfig, SignalReplay]:
+def replayed(seed: int, n_events: int, known: float = 1.0) -> tuple[Histories, Catalogue, HRNNConfig, SignalReplay]:
     histories = from_events(drawn(seed, n_events))
     catalogue = build_catalogue(histories, histories.order[: max(1, int(n_events * known))])
     config = HRNNConfig(
@@ -28,61 +29,78 @@ def replayed(seed: int, n_events: int, known: float = 1.0) -> tuple[Histories, n
         successor_half_life_s=86400.0,
         repeats=True,
     )
-    rows = catalogue.rows(histories.item_ids)[histories.items]
-    return histories, rows, config, SignalReplay(histories, rows, config, CPU)
+    return histories, catalogue, config, SignalReplay(histories, catalogue, config, CPU)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(2, 120), st.sampled_from([1.0, 0.5]), st.integers(1, 40))
 def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known: float, stride: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signal_replay, "SHORTEST", stride)
-        histories, rows, config, replay = replayed(seed, n, known)
+        patch.setattr(signal_log, "SHORTEST", stride)
+        histories, catalogue, config, replay = replayed(seed, n, known)
     assert config.signal_rules is not None
     read = replay.read(torch.arange(n))
-    table = SignalTable(config.signal_rules, [str(row) for row in range(config.n_items)])
+    # what the stream counts does not depend on what a model knows: items that it does not know count, too
+    table = SignalTable(config.signal_rules, histories.item_ids)
+    shown = np.array([table.row(item_id) for item_id in catalogue.item_ids])
     last: dict[int, list[int]] = {}
     for event in histories.order.tolist():
-        t, row, before = histories.times[event], int(rows[event]), last.setdefault(histories.users[event], [])
-        assert read.trends[event].numpy() == pytest.approx(table.trends(t)[:, 1:], abs=1e-5)
+        t, row = histories.times[event], int(histories.items[event]) + 1
+        before = last.setdefault(histories.users[event], [])
+        assert read.trends[event].numpy() == pytest.approx(table.trends(t)[:, shown], abs=1e-5)
         dense = torch.zeros(2, config.n_items)
         for part, (columns, values) in enumerate(read.sparse):
             dense[part].scatter_add_(0, columns[event], values[event])
-        successors = np.zeros(config.n_items)
-        if row:
-            columns_then, values_then = table.successors(before[-3:], t)
-            successors[columns_then - 1] = values_then
-            assert dense[0].numpy() == pytest.approx(successors, rel=2e-3)  # kept as float16
-        had = np.zeros(config.n_items)
-        had[[one - 1 for one in before]] = 1.0
-        assert dense[1].tolist() == had.tolist()
-        if row:
-            table.follow(before[-3:], row, t)
-            table.occur(row, t)
-            before.append(row)
+        successors, had = np.zeros((2, table.n_rows))
+        rows_then, values_then = table.successors(before[-3:], t)
+        successors[rows_then] = values_then
+        had[before] = 1.0
+        assert dense[0].numpy() == pytest.approx(successors[shown], rel=2e-3)  # kept as float16
+        assert dense[1].tolist() == had[shown].tolist()
+        table.follow(before[-3:], row, t)
+        table.occur(row, t)
+        before.append(row)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(2, 100), st.sets(st.integers(0, 11), min_size=1))
+def test_some_columns_are_what_all_say_of_them(seed: int, n: int, chosen: set[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal_log, "SHORTEST", 20)
+        _, _, config, replay = replayed(seed, n)
+    columns = torch.tensor(sorted({column % config.n_items for column in chosen}))
+    everything = replay.read(torch.arange(n))
+    some = replay.read(torch.arange(n), among=Among.of(columns, config.n_items))
+    torch.testing.assert_close(some.trends, everything.trends[:, :, columns])
+    mixture = torch.rand(n, config.n_trends + config.n_sparse)
+    scores, all_scores = torch.zeros(n, len(columns)), torch.zeros(n, config.n_items)
+    some.add_to(scores, mixture)
+    everything.add_to(all_scores, mixture)
+    torch.testing.assert_close(scores, all_scores[:, columns])
 
 
 def test_what_comes_later_changes_nothing_before() -> None:
     events = drawn(3, 80)
     whole, part = from_events(events), from_events(events[:50])
-    items = {item: row for row, item in enumerate(sorted({event.item_id for event in events}), 1)}
-    config = HRNNConfig(len(items), half_lives_s=(3600.0,), successor_half_life_s=3600.0, repeats=True)
+    catalogue = build_catalogue(whole, whole.order)
+    config = HRNNConfig(len(catalogue.item_ids), half_lives_s=(3600.0,), successor_half_life_s=3600.0, repeats=True)
     reads = []
     for histories in (whole, part):
-        rows = np.array([items[histories.item_ids[item]] for item in histories.items])
-        replay = SignalReplay(histories, rows, config, CPU)
+        replay = SignalReplay(histories, catalogue, config, CPU)
         reads.append(replay.read(torch.from_numpy(histories.order[:50])))
     assert torch.equal(reads[0].trends, reads[1].trends)
     for (columns, values), (others, other_values) in zip(reads[0].sparse, reads[1].sparse, strict=True):
         sums = [
-            torch.zeros(50, len(items)).scatter_add_(1, c, v) for c, v in ((columns, values), (others, other_values))
+            torch.zeros(50, config.n_items).scatter_add_(1, c, v)
+            for c, v in ((columns, values), (others, other_values))
         ]
         assert torch.equal(*sums)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_loss_and_its_gradients_are_autograds(threads: int) -> None:
-    _, rows, config, replay = replayed(1, 60)
+    histories, catalogue, config, replay = replayed(1, 60)
+    rows = catalogue.rows(histories.item_ids)[histories.items]
     torch.manual_seed(0)
     events = torch.arange(1, 60)[torch.from_numpy(rows[1:] > 0)]
     width = config.n_trends + config.n_sparse

@@ -10,8 +10,9 @@ import torch
 from models.signal_table import SignalTable
 from models.weights import describe, pack, unpack
 from tests.unit.trainer.logs import drawn
+from tests.unit.trainer.made import circles, quick
 from trainer.evaluation import evaluate, trials
-from trainer.fitting import fit
+from trainer.fitting import fit, newest_slice
 from trainer.histories import from_events
 from trainer.protocol import split_at
 from trainer.recipes import with_signals
@@ -50,6 +51,17 @@ def test_a_run_with_signals_ends_with_weights_that_can_be_served() -> None:
     assert torch.isfinite(scores[:, 1:]).all()
     again = train(histories, serving, TrainerSettings(fitting=FITTING))
     assert again.fitted.warm
+
+
+def test_a_fit_on_samples_comes_near_to_one_on_everything() -> None:
+    histories = circles(users=80, items=40, length=20)
+    cutoff = newest_slice(histories, 0.1)
+    shape = {"half_lives_s": (3600.0,), "successor_half_life_s": 1e6, "repeats": True, "epochs": 6}
+    full, sample = (
+        fit(histories, cutoff, quick(**shape, full_softmax_max_items=most, sampled_items=20)) for most in (40, 39)
+    )
+    assert full.valid_perplexity < 1.01  # of 40 items
+    assert sample.valid_perplexity < 1.01
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -1,0 +1,75 @@
+"""A log's signals, counted once: events one by one in the order that they happened, by the table that serves.
+
+What the table said of all items is kept at some moments, snapshots, and after each event for the event's own item;
+from both the trends at any event are made exactly (see signal_replay.py). What followed the user's last items is kept
+for every event. Nothing here depends on which items a model knows, as it does not in the stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from models.signal_table import SignalTable
+from models.signals import LAST_ITEMS, SignalRules
+from trainer.histories import Floats, Histories, Ints
+
+SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
+SHORTEST = 32  # events between snapshots: fewer save nothing
+
+_kept: WeakKeyDictionary[Histories, dict[tuple[SignalRules, bool], SignalLog]] = WeakKeyDictionary()
+
+
+class SignalLog:
+    """The signals of a log of N events and I items, which are named by their places in the histories."""
+
+    stride: int  # events between snapshots
+    snapshots: npt.NDArray[np.float32]  # (N / stride, K, I): the trends just before events 0, stride, ... in time
+    after: Floats  # (N, K) in time: the levels of each event's item just after it
+    bounds: Ints  # (N + 1): each event's part of `followers`
+    followers: npt.NDArray[np.int32]  # items that followed the user's last ones, before each event
+    values: npt.NDArray[np.float16]  # log(1 + GAIN x weight) of each
+
+    def __init__(self, histories: Histories, rules: SignalRules, *, follow: bool) -> None:
+        """Count all events; what follows what only if asked to, which is most of the work."""
+        n, n_trends, n_items = histories.n_events, len(rules.half_lives_s), len(histories.item_ids)
+        self.stride = max(SHORTEST, -(-n * 4 * max(1, n_trends) * n_items // SNAPSHOT_BYTES))
+        self.snapshots = np.zeros((-(-n // self.stride) if n_trends else 0, n_trends, n_items), np.float32)
+        self.after = np.empty((n, n_trends))
+        table = SignalTable(rules, histories.item_ids)
+        rows, times, users = (histories.items + 1).tolist(), histories.times.tolist(), histories.users.tolist()
+        first = histories.bounds[:-1].tolist()
+        found: list[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float16]]] = []
+        lengths = np.zeros(n + 1, np.int64)
+        for place, event in enumerate(histories.order.tolist()):
+            row, t = rows[event], times[event]
+            if n_trends and place % self.stride == 0:
+                self.snapshots[place // self.stride] = table.trends(t)[:, 1:]
+            if follow:
+                before = rows[max(first[users[event]], event - len(LAST_ITEMS)) : event]
+                if before:
+                    successors, values = table.successors(before, t)
+                    found.append((event, (successors - 1).astype(np.int32), values.astype(np.float16)))
+                    lengths[event + 1] = len(values)
+                    table.follow(before, row, t)
+            table.occur(row, t)
+            self.after[place] = table.levels(row)
+        self.bounds = np.cumsum(lengths)
+        found.sort(key=_event)
+        self.followers = np.concatenate([np.zeros(0, np.int32), *(items for _, items, _ in found)])
+        self.values = np.concatenate([np.zeros(0, np.float16), *(values for _, _, values in found)])
+
+
+def signal_log(histories: Histories, rules: SignalRules, *, follow: bool) -> SignalLog:
+    """Count a log's signals, or take what was counted of these very histories before; kept as long as they are."""
+    counted = _kept.setdefault(histories, {})
+    if (rules, follow) not in counted:
+        counted[rules, follow] = SignalLog(histories, rules, follow=follow)
+    return counted[rules, follow]
+
+
+def _event(found: tuple[int, Any, Any]) -> int:
+    return found[0]
