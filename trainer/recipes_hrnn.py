@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +13,7 @@ from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Fitted, fit, newest_slice
+from trainer.fitting import Fitted, finish, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
@@ -30,11 +29,14 @@ class Hrnn:
         self.fitted: Fitted | None = None
 
     def fit(self, split: Split) -> None:
-        """Fit, the newest slice of the training period telling when to stop; then anew on all of it, as long."""
+        """Go the service's own course: fit, the newest slice telling when to stop, then learn that slice too.
+
+        A second fit on everything, for as long as the first one took, would be twice the work for a model that is not
+        the one that the service publishes.
+        """
         histories = split.training()
-        begun = fit(histories, newest_slice(histories, self._settings.valid_fraction), self._settings)
-        epochs = max(1, begun.epochs)
-        self.fitted = fit(histories, math.inf, self._settings.model_copy(update={"epochs": epochs}))
+        cutoff = newest_slice(histories, self._settings.valid_fraction)
+        self.fitted = finish(fit(histories, cutoff, self._settings), histories, cutoff, self._settings)
 
     @torch.inference_mode()
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
