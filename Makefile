@@ -18,7 +18,7 @@ TORCH_PACKAGES := ^(torch|triton|nvidia-[a-z0-9-]*|cuda-[a-z]*)==
 
 .PHONY: help
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(STAMP) ## Make .venv with everything in it (HRNN_TORCH_INDEX: another wheel index for torch)
@@ -90,6 +90,10 @@ chaos: install ## Workers killed, stopped and paused under load, then every stat
 .PHONY: bench
 bench: install ## A backlog drained by one worker, beside plain Faust agents
 	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)
+
+.PHONY: bench-training
+bench-training: install ## Events a second through a fit, beside the machine's own matrix products
+	@$(BIN)/python -m tests.benchmarks.training $(ARGS)
 
 .PHONY: lock
 lock: ## Pin every dependency anew, with hashes (uv in a throw-away environment)

@@ -40,8 +40,10 @@ class BadSignals(ValueError):
 class SignalRules:
     """What is counted; raises ValueError for half-lives that nothing can decay by."""
 
-    half_lives_s: tuple[float, ...] = (HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)  # news live for hours, films for weeks
-    successor_half_life_s: float = 7 * DAY_S  # what follows what changes more slowly than what is in the news
+    # news live for hours, films for weeks
+    half_lives_s: tuple[float, ...] = (0.5 * HOUR_S, 3 * HOUR_S, DAY_S, 7 * DAY_S, 60 * DAY_S)
+    # a week's was half as good on ratings of years, and no better on news
+    successor_half_life_s: float = 3 * 365 * DAY_S
     max_successors: int = 100  # an item: beyond, counts are of one or two users
 
     def __post_init__(self) -> None:

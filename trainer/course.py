@@ -222,19 +222,25 @@ class Course:
 
 
 class Descent:
-    """Adam, its rate in one cycle over `steps`, or constant when there are none."""
+    """AdamW, its rate in one cycle over `steps`, or constant when there are none."""
 
-    def __init__(self, model: HRNN, rate: float, steps: int = 0) -> None:
+    def __init__(self, model: HRNN, rate: float, steps: int = 0, weight_decay: float = 0.0) -> None:
         """Begin at the cycle's start."""
         self._model = model
         self._rate = rate
         self._steps = steps
         self._taken = 0
-        # no weight decay: items seen once would fade between their epochs, and dropout holds the rest back
-        mixture = [tensor for name, tensor in model.named_parameters() if name.startswith("mixture")]
-        others = [tensor for name, tensor in model.named_parameters() if not name.startswith("mixture")]
-        groups = [{"params": others, "share": 1.0}, *([{"params": mixture, "share": HASTE}] if mixture else [])]
-        self._optimizer = torch.optim.Adam(groups, rate, fused=True)
+        named = dict(model.named_parameters())
+        mixture = [name for name in named if name.startswith("mixture")]
+        # of items and types nothing decays: those seen once would fade between their epochs
+        shared = [name for name in ("cell.weight_ih", "cell.weight_hh", "out.weight") if weight_decay]
+        others = [name for name in named if name not in (*mixture, *shared)]
+        groups = [
+            {"params": [named[name] for name in names], "share": share, "weight_decay": decay}
+            for names, share, decay in ((others, 1.0, 0.0), (mixture, HASTE, 0.0), (shared, 1.0, weight_decay))
+            if names
+        ]
+        self._optimizer = torch.optim.AdamW(groups, rate, fused=True)
 
     def step(self, loss: Tensor) -> None:
         """Follow one gradient."""

@@ -78,7 +78,8 @@ def fit(
         course = Course(histories, cutoff, settings, warm)
         training = course.training_part(cutoff)
         newest = course.newest_part(cutoff, weighed=False)
-        descent = Descent(course.model, settings.learning_rate, settings.epochs * course.steps(training))
+        steps = settings.epochs * course.steps(training)
+        descent = Descent(course.model, settings.learning_rate, steps, settings.weight_decay)
         # a warm start that no epoch betters is kept as it is
         best, best_epoch, loss = _copied(course.model), 0, math.nan
         best_loss = course.loss(newest) if course.warm and len(newest.first) else math.inf
@@ -120,7 +121,7 @@ def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: Fittin
         torch.manual_seed(settings.seed)
         course = Course(histories, math.inf, settings, (fitted, cutoff))
         newest = course.newest_part(cutoff, weighed=True)
-        descent = Descent(course.model, settings.learning_rate * FINISH_RATE)
+        descent = Descent(course.model, settings.learning_rate * FINISH_RATE, weight_decay=settings.weight_decay)
         course.epoch(newest, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
     if not all(bool(torch.isfinite(tensor).all()) for tensor in course.model.state_dict().values()):
         log.error("the pass over the newest slice left weights that are not finite, so it is dropped")

@@ -154,7 +154,7 @@ def _sum_on_device(
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         at, weight = asked.columns[rows, None], asked.weights[rows, None]
-        scores = torch.addmm(bias, queries[rows], matrix.T, out=held[: len(at)])
+        scores = _product(queries[rows], matrix.T, held[: len(at)]).add_(bias)
         known = signals.read(asked.events[rows], room, among) if signals is not None else None
         if known is not None:
             known.add_to(scores, mixture[rows])
@@ -170,12 +170,22 @@ def _sum_on_device(
         if gradients:
             scores *= weight / mass
             scores.scatter_add_(1, at, -weight)
-            torch.mm(scores, matrix, out=total.queries[rows])
+            _product(scores, matrix, total.queries[rows])
             total.matrix.addmm_(scores.T, queries[rows])
             total.bias.add_(scores.sum(0))
             if known is not None:
                 total.mixture[rows] = known.gradient(scores)
     return total
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """Multiply into `out`; on CUDA in bf16, whose 8 bits are enough for scores that a softmax in float32 follows.
+
+    The matrix's gradient is a sum over thousands of rows and stays in float32.
+    """
+    if left.is_cuda:
+        return out.copy_(torch.mm(left.bfloat16(), right.bfloat16()))
+    return torch.mm(left, right, out=out)
 
 
 class _WithGradients(torch.autograd.Function):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +13,7 @@ from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Epoch, Fitted, fit, newest_slice
+from trainer.fitting import Epoch, Fitted, finish, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
@@ -32,11 +31,16 @@ class Hrnn:
         self.curve: tuple[Epoch, ...] = ()  # of the fit that told when to stop
 
     def fit(self, split: Split) -> None:
-        """Fit, the newest slice of the training period telling when to stop; then anew on all of it, as long."""
+        """Go the service's own course: fit, the newest slice telling when to stop, then learn that slice too.
+
+        A second fit on everything, for as long as the first one took, would be twice the work for a model that is not
+        the one that the service publishes.
+        """
         histories = split.training()
-        begun = fit(histories, newest_slice(histories, self.settings.valid_fraction), self.settings)
-        self.curve, epochs = begun.curve, max(1, begun.epochs)
-        self.fitted = fit(histories, math.inf, self.settings.model_copy(update={"epochs": epochs}))
+        cutoff = newest_slice(histories, self.settings.valid_fraction)
+        begun = fit(histories, cutoff, self.settings)
+        self.curve = begun.curve
+        self.fitted = finish(begun, histories, cutoff, self.settings)
 
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
         """Score each event's items by the state before it, its own gap, and the signals before it."""

@@ -37,9 +37,16 @@ def circles(users: int = 60, items: int = 12, length: int = 12, seed: int = 0) -
 
 
 def quick(**given: object) -> FittingSettings:
-    """Settings that learn the circles in a second."""
+    """Settings that learn the circles in a second, without signals."""
     usual: dict[str, object] = {
         "hidden_dimension": 16,
+        "half_lives_s": (),
+        "successor_half_life_s": 0.0,
+        "repeats": False,
+        "item_dropout": 0.0,
+        "recency_mask": True,
+        "tied": False,
+        "dropout": 0.1,
         "epochs": 8,
         "lanes": 8,
         "bptt": 8,

@@ -15,12 +15,11 @@ from trainer.evaluation import evaluate, trials
 from trainer.fitting import fit, newest_slice
 from trainer.histories import from_events
 from trainer.protocol import split_at
-from trainer.recipes import with_signals
 from trainer.recipes_hrnn import Hrnn
 from trainer.settings import FittingSettings, TrainerSettings
 from trainer.training import train
 
-FITTING = with_signals(FittingSettings(hidden_dimension=6, epochs=2, train_threads=1, lanes=8, item_dropout=0.1))
+FITTING = FittingSettings(hidden_dimension=6, epochs=2, train_threads=1, lanes=8, item_dropout=0.1)
 
 
 def test_a_run_with_signals_ends_with_weights_that_can_be_served() -> None:

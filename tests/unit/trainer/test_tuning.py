@@ -14,13 +14,12 @@ from models.contracts import Event
 from trainer import tuning
 from trainer.histories import Histories, from_events
 from trainer.protocol import Unanswerable
-from trainer.recipes import with_signals
 from trainer.settings import FittingSettings
 from trainer.tuning import SPACE, BadStudy, Tried, best_of, environment, search
 
 from tests.unit.trainer.logs import drawn  # isort: skip
 
-SETTINGS = with_signals(FittingSettings(epochs=2, train_threads=1, lanes=8))
+SETTINGS = FittingSettings(epochs=2, train_threads=1, lanes=8)
 FEW = frozenset({"bptt", "recency_mask", "half_lives_s", "successor_half_life_s", "hidden_dimension"})
 
 
