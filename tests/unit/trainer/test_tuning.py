@@ -5,7 +5,7 @@ import json
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,13 +14,14 @@ from models.contracts import Event
 from trainer import tuning
 from trainer.histories import Histories, from_events
 from trainer.protocol import Unanswerable
-from trainer.recipes import with_signals
+from trainer.recipes import RECIPES
+from trainer.recipes_hrnn import Hrnn
 from trainer.settings import FittingSettings
 from trainer.tuning import SPACE, BadStudy, Tried, best_of, environment, search
 
 from tests.unit.trainer.logs import drawn  # isort: skip
 
-SETTINGS = with_signals(FittingSettings(epochs=2, train_threads=1, lanes=8))
+SETTINGS = cast(Hrnn, RECIPES["hrnn"](FittingSettings(epochs=2, train_threads=1, lanes=8))).settings
 FEW = frozenset({"bptt", "recency_mask", "half_lives_s", "successor_half_life_s", "hidden_dimension"})
 
 
