@@ -14,7 +14,7 @@ from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Epoch, Fitted, fit, newest_slice
+from trainer.fitting import Fitted, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
@@ -26,17 +26,21 @@ class Hrnn:
 
     def __init__(self, settings: FittingSettings, *, frozen: bool = False) -> None:
         """Say how to fit."""
-        self.settings = settings
+        self._settings = settings
         self._frozen = frozen
         self.fitted: Fitted | None = None
-        self.curve: tuple[Epoch, ...] = ()  # of the fit that told when to stop
 
     def fit(self, split: Split) -> None:
         """Fit, the newest slice of the training period telling when to stop; then anew on all of it, as long."""
         histories = split.training()
-        begun = fit(histories, newest_slice(histories, self.settings.valid_fraction), self.settings)
-        self.curve, epochs = begun.curve, max(1, begun.epochs)
-        self.fitted = fit(histories, math.inf, self.settings.model_copy(update={"epochs": epochs}))
+        begun = fit(histories, newest_slice(histories, self._settings.valid_fraction), self._settings)
+        epochs = max(1, begun.epochs)
+        self.fitted = fit(histories, math.inf, self._settings.model_copy(update={"epochs": epochs}))
+
+    @property
+    def settings(self) -> FittingSettings:
+        """Say how it is fitted."""
+        return self._settings
 
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
         """Score each event's items by the state before it, its own gap, and the signals before it."""
