@@ -13,7 +13,7 @@ from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
 from trainer.evaluation import states_before
-from trainer.fitting import Epoch, Fitted, finish, fit, newest_slice
+from trainer.fitting import Fitted, finish, fit, newest_slice
 from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
@@ -25,10 +25,9 @@ class Hrnn:
 
     def __init__(self, settings: FittingSettings, *, frozen: bool = False) -> None:
         """Say how to fit."""
-        self.settings = settings
+        self._settings = settings
         self._frozen = frozen
         self.fitted: Fitted | None = None
-        self.curve: tuple[Epoch, ...] = ()  # of the fit that told when to stop
 
     def fit(self, split: Split) -> None:
         """Go the service's own course: fit, the newest slice telling when to stop, then learn that slice too.
@@ -37,10 +36,13 @@ class Hrnn:
         the one that the service publishes.
         """
         histories = split.training()
-        cutoff = newest_slice(histories, self.settings.valid_fraction)
-        begun = fit(histories, cutoff, self.settings)
-        self.curve = begun.curve
-        self.fitted = finish(begun, histories, cutoff, self.settings)
+        cutoff = newest_slice(histories, self._settings.valid_fraction)
+        self.fitted = finish(fit(histories, cutoff, self._settings), histories, cutoff, self._settings)
+
+    @property
+    def settings(self) -> FittingSettings:
+        """Say how it is fitted."""
+        return self._settings
 
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
         """Score each event's items by the state before it, its own gap, and the signals before it."""

@@ -92,8 +92,8 @@ def evaluate(
                     results(json.dumps(figures))
                 elif len(chosen) > 1:
                     note(f"{name}: ndcg@10 {_said(figures['ndcg_at_10'])}, {figures['train_s']:.0f} s of training")
-            if isinstance(made, Hrnn):
-                fits[name] = made.curve
+            if isinstance(made, Hrnn) and made.fitted is not None:
+                fits[name] = made.fitted.curve
     except (Unanswerable, NothingToLearn) as error:
         remedy = "give a longer log, or another --train-fraction"
         raise Failure(f"{interactions}: {error}", remedy, exit_code=BAD_FILE) from None

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +200,20 @@ def test_rollback_and_retention_never_remove_what_serves(settings: TrainerSettin
         with pytest.raises(NoSuchVersion):
             fresh.rollback(gone, now=10.0)
     fresh.close()
+
+
+def test_curves_are_kept_as_long_as_their_version(
+    settings: TrainerSettings, models: ModelTopic, tmp_path: Path
+) -> None:
+    send_circles(settings, range(20))
+    service = TrainerService(settings.model_copy(update={"trainer_dir": tmp_path}))
+    runs = [service.run_once() for _ in range(settings.keep_versions + 2)]
+    service.close()
+    assert {run.result for run in runs} == {"published"}
+    kept = {f"curves-{entry.manifest.version}.png" for entry in models.versions()}
+    assert f"curves-{runs[-1].version}.png" in kept
+    assert {path.name for path in tmp_path.glob("*.png")} == kept
+    assert len(kept) == settings.keep_versions
 
 
 def test_a_pointer_to_a_broken_model_does_not_stop_the_trainer(settings: TrainerSettings, models: ModelTopic) -> None:
