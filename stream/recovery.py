@@ -43,7 +43,7 @@ T = TypeVar("T")
 class BatchRecovery(Recovery):
     """Faust's recovery service with its one task replaced."""
 
-    logger = logging.getLogger("faust.tables.recovery")
+    logger = logging.getLogger("faust.tables.recovery.batches")
 
     app: BatchApp
     tables: BatchTableManager
@@ -171,7 +171,7 @@ def _delete(store: Any, partition: int) -> None:
 class BatchTableManager(TableManager):
     """Faust's table manager with our recovery; `changelogs` are its tables' changelogs with their source topics."""
 
-    logger = logging.getLogger("faust.tables.manager")
+    logger = logging.getLogger("faust.tables.manager.batches")
 
     app: BatchApp
 

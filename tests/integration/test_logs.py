@@ -49,6 +49,7 @@ async def test_each_thing_is_one_line_and_no_user_is_named(deployment: Deploymen
             "worker stopped status=0": 1,
         }.items():
             assert counted(worker, line) == times, (line, said(worker))
+        assert counted(worker, "[^") == 0, "Faust's services start and stop by the dozen"
 
         shutil.rmtree(deployment.data_dir())
         worker.start()
