@@ -15,10 +15,12 @@ from models.hrnn import HRNN, HRNNConfig
 from models.weights import Manifest, Pointer
 
 
-def made_model(n_items: int, *, seed: int = 0, version: str = "made", hidden: int = 43) -> tuple[Manifest, bytes]:
-    """Make a model that has learned nothing, for items `item-0` … and the event type `click`."""
+def made_model(
+    n_items: int, *, seed: int = 0, version: str = "made", hidden: int = 43, names: list[str] | None = None
+) -> tuple[Manifest, bytes]:
+    """Make a model that has learned nothing, for items `item-0` … (or `names`) and the event type `click`."""
     config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden)
-    catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
+    catalogue = Catalogue(names or [f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = HRNN(config)
