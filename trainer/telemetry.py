@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -38,7 +39,8 @@ class Telemetry:
             "When a run last came to a verdict, be it a model or a rejection",
             registry=registry,
         )
-        self.loss = Gauge("rec_train_loss", "Training loss of the last run", registry=registry)
+        self.loss = Gauge("rec_train_loss", "Training loss of the last run; NaN before the first", registry=registry)
+        self.loss.set(math.nan)
         self.rejections = Counter(
             "rec_gate_rejections", "Candidates worse than the model that served", registry=registry
         )

@@ -46,6 +46,7 @@ class Panel:
     at_least: float | None = 0.0
     at_most: float | None = None
     stacked: bool = False
+    decimals: int | None = None  # 0 for what is counted: an increase over a stretch is extrapolated to its ends
     single: bool = False  # one number instead of a graph
 
 
@@ -155,6 +156,8 @@ def _panel(panel: Panel) -> Any:
         made = made.min(panel.at_least)
     if panel.at_most is not None:
         made = made.max(panel.at_most)
+    if panel.decimals is not None:
+        made = made.decimals(panel.decimals)
     for letter, (expression, legend) in zip("ABCDEFGH", panel.queries, strict=False):
         query = prometheus.Dataquery().expr(expression.replace("$where", WHERE)).ref_id(letter).legend_format(legend)
         made = made.with_target(query.instant() if panel.single else query.range())

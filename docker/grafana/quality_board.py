@@ -154,7 +154,7 @@ FRESH = Row(
         Panel("Workers by version", "A swap takes a worker a second or so.", "short",
               (("count by (version) (rec_model_info{$where})", "{{version}}"),), stacked=True),
         Panel("Swaps, in an hour", "Refused: a version that does not verify; the one before serves on.", "short",
-              (("sum by (result) (increase(rec_model_swaps_total{$where}[1h]))", "{{result}}"),)),
+              (("sum by (result) (increase(rec_model_swaps_total{$where}[1h]))", "{{result}}"),), decimals=0),
         Panel("States made anew", "Users whose hidden state was replayed from history under new weights.", "cps",
               ((f"sum(rate(rec_states_rebuilt_total{{$where}}{RATE}))", "states"),)),
     ),

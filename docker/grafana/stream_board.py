@@ -67,8 +67,7 @@ TRAFFIC = Row(
             "Dead letters by reason",
             "Records refused. An alert when they are more than 0.1 % of all.",
             "eps",
-            ((f"sum by (reason) (rate(rec_dead_letters_total{{$where}}{RATE})) > 0 or "
-              f"sum(rate(rec_dead_letters_total{{$where}}{RATE}))", "{{reason}}"),),
+            ((f"sum by (reason) (rate(rec_dead_letters_total{{$where}}{RATE}))", "{{reason}}"),),
         ),
         Panel(
             "Sessions closed",
@@ -199,6 +198,7 @@ STATE = Row(
                 ("rec_foreign_changelog_records_total", "foreign changelog records"),
                 ("rec_log_holes_total", "holes in the log"),
             )),
+            decimals=0,
         ),
     ),
 )  # fmt: skip

@@ -50,6 +50,7 @@ RUNS = Row(
             "short",
             (("sum by (result) (increase(rec_train_runs_total{$where}[1h]))", "{{result}}"),),
             stacked=True,
+            decimals=0,
         ),
         Panel(
             "Duration of runs",
@@ -66,6 +67,7 @@ RUNS = Row(
             "short",
             (("sum(increase(rec_models_published_total{$where}[1h]))", "published"),
              ("sum(increase(rec_gate_rejections_total{$where}[1h]))", "rejected")),
+            decimals=0,
         ),
         Panel(
             "Since the last verdict, in intervals",
