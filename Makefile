@@ -83,6 +83,10 @@ format: install ## Put style right where a machine can
 types: install ## Check types
 	$(BIN)/mypy
 
+.PHONY: dashboards
+dashboards: install ## Write Grafana's dashboards, docker/grafana/dashboards/*.json, from their code
+	$(BIN)/python docker/grafana/dashboards.py
+
 .PHONY: chaos
 chaos: install ## Workers killed, stopped and paused under load, then every state and list checked
 	@$(BIN)/python -m tests.system.chaos $(ARGS)

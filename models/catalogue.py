@@ -13,6 +13,8 @@ import numpy.typing as npt
 VALUE_LIMIT = 5.0
 """Standardized event values are cut here: one absurd value must not drive a user's state for good."""
 
+MOST = 2**53  # counts are added up as floats
+
 
 class _Rows(dict[str, int]):
     """Ids to rows, an absent id to row 0; so `map(rows.__getitem__, ids)` runs without Python code."""
@@ -26,11 +28,14 @@ class _Rows(dict[str, int]):
 class Catalogue:
     """Ids as rows: item row i + 1 is `item_ids[i]`, type row i + 1 is `event_types[i]`, row 0 is all else.
 
-    Raises ValueError for ids that occur twice and for a mean or deviation that can't standardize.
+    `item_counts` are the items' events in training, or none if they were not kept: they rank nothing, live
+    popularity is held against them. Raises ValueError for ids that occur twice, for a mean or deviation that can't
+    standardize, and for counts that are none.
     """
 
     __slots__ = (
         "event_types",
+        "item_counts",
         "item_ids",
         "item_of_row",
         "row_of_item",
@@ -45,12 +50,16 @@ class Catalogue:
         event_types: Sequence[str] = (),
         value_mean: float = 0.0,
         value_std: float = 1.0,
+        item_counts: Sequence[int] = (),
     ) -> None:
         """Take the ids in the order of their rows."""
         self.item_ids = list(item_ids)
         self.event_types = list(event_types)
         if not (math.isfinite(value_mean) and math.isfinite(value_std) and value_std > 0):
             raise ValueError(f"event values can't be standardized by mean {value_mean}, deviation {value_std}")
+        self.item_counts = list(item_counts)
+        if len(self.item_counts) not in (0, len(self.item_ids)) or not all(0 <= n < MOST for n in self.item_counts):
+            raise ValueError(f"{len(self.item_counts)} counts for {len(self.item_ids)} items, or some that are none")
         self.value_mean = value_mean
         self.value_std = value_std
         self.row_of_item = _Rows({item_id: row for row, item_id in enumerate(self.item_ids, 1)})

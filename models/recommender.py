@@ -2,9 +2,9 @@
 
 Or weights, states and requests in, and lists alone out.
 
-Nothing is read or written here, and nothing given is changed but the counts of `Popularity`. What a user gets
-depends on the user's events and the weights, not on how the events were cut into batches: users are walked event by
-event first, in plain Python; then all their steps are taken in waves, and all lists are scored together.
+Nothing is read or written here, and nothing given is changed but the counts of `Popularity` and `LiveItems`. What a
+user gets depends on the user's events and the weights, not on how the events were cut into batches: users are walked
+event by event first, in plain Python; then all their steps are taken in waves, and all lists are scored together.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
 from models.contracts import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
+from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.scoring import Moment, Scoring
 from models.sessions import Placement, SessionRules
@@ -31,6 +33,27 @@ _item_id = attrgetter("item_id")
 _NO_EVENT = HistoryEvent("", 0.0, None, None, -1)  # pending of users without any: no item has an empty id
 
 
+class Trial(NamedTuple):
+    """How an event's item stood in the list that its user had been given before, and in those of popularity then.
+
+    Places are 1 to 10, 0 for an item that a list does not have; popularity's are 0 where it is not kept count of.
+    """
+
+    version: str  # of the weights that made the list
+    opens_session: bool
+    place: int
+    all_time_place: int
+    recent_place: int
+
+
+class Moved(NamedTuple):
+    """A user's newest event of a batch, by the event's own time, and the one before the batch (0: there was none)."""
+
+    partition: int
+    before: float
+    after: float
+
+
 @dataclass
 class Outcomes:
     """What became of a batch's events, as numbers to add to counters."""
@@ -43,9 +66,8 @@ class Outcomes:
     sessions_closed: int = 0  # shown to be over by an event that opened the user's next one
     unknown_items: int = 0  # applied, but the model has never seen the item
     rebuilt_users: int = 0  # whose hidden state was replayed under new weights
-    trials: int = 0  # events of users who had been given a list before
-    hits_at_10: int = 0
-    reciprocal_rank_sum: float = 0.0
+    trials: list[Trial] = field(default_factory=list)  # new events of users who had been given a list before
+    moved: list[Moved] = field(default_factory=list)  # users with new events
 
 
 @dataclass
@@ -78,7 +100,7 @@ class Recommender:
         """Raise ValueError for empty lists, and if a session's record can't be made from the retained history."""
         if top_k < 1 or not 0 < rules.max_session_events <= history_events:
             raise ValueError(f"top_k {top_k}, sessions of {rules.max_session_events} in {history_events} events")
-        self._rules = rules
+        self.rules = rules
         self._top_k = top_k
         self._exclude_seen = exclude_seen
         self._history_events = history_events
@@ -92,10 +114,12 @@ class Recommender:
         events: Sequence[SourcedEvent],
         generated_at: float,
         moment: Moment | None = None,
+        live: LiveItems | None = None,
     ) -> Decision:
         """Apply events, each user's in the order given, and list what each of them leads to.
 
-        `moment` is what the live signals say, read for this very model; without it they count for nothing.
+        `moment` is what the live signals say, read for this very model; without it they count for nothing. `live` is
+        asked what popularity would have listed, and told of items taken and shown; no list depends on it.
         """
         decision = Decision()
         walks: dict[UserKey, Walk] = {}
@@ -117,14 +141,20 @@ class Recommender:
                 decision.transitions += ask.transitions(sourced)
                 if model is None:
                     lists.append(self._popular(ask, popularity, self._top_k))
+        if model is not None and live is not None and live.version != model.version:
+            live.learn(model.version, model.catalogue.item_ids, model.catalogue.item_counts)
         if model is not None and asks:
             moved = [walk for walk in walks.values() if walk.applied or walk.redelivered]
             scoring = Scoring(model, moved, asks, self._history_events)
             lists = scoring.lists(self._top_k, self._exclude_seen, self._asking_gap_s, moment)
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
-        self._recommend(POPULARITY if model is None else model.version, events, asks, lists, generated_at, decision)
+        version = POPULARITY if model is None else model.version
+        self._recommend(version, events, asks, lists, generated_at, decision, live)
         for key, walk in walks.items():
+            if walk.applied:
+                before = walk.history[walk.given - 1].timestamp if walk.given else 0.0
+                decision.outcomes.moved.append(Moved(key[0], before, walk.history[-1].timestamp))
             if walk.applied or walk.redelivered:
                 decision.states[key] = walk.state_after(self._history_events)
                 for record in walk.records():
@@ -185,12 +215,12 @@ class Recommender:
         if end == 0:
             return Ask(number, walk, 0, 0, _NO_EVENT, Hidden.INITIAL, False, "")
         pending = walk.history[-1]
-        session_id = walk.session_id if at - pending.timestamp <= self._rules.gap_s else ""
+        session_id = walk.session_id if at - pending.timestamp <= self.rules.gap_s else ""
         return Ask(number, walk, max(0, end - self._history_events), end, pending, Hidden.LIVE, False, session_id)
 
     def _apply(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         outcomes = decision.outcomes
-        placement = walk.apply(self._rules, sourced)
+        placement = walk.apply(self.rules, sourced)
         if placement is Placement.LATE or placement is Placement.FUTURE:
             self._reject(number, sourced, walk, placement, decision)
             return None
@@ -200,7 +230,8 @@ class Recommender:
             outcomes.sessions_closed += len(walk.history) > 1
         end = len(walk.history)
         begin = max(0, end - self._history_events)
-        return Ask(number, walk, begin, end, walk.history[-1], Hidden.LIVE, True, walk.session_id)
+        opens = placement is Placement.NEW_SESSION
+        return Ask(number, walk, begin, end, walk.history[-1], Hidden.LIVE, True, walk.session_id, opens)
 
     def _again(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         """Answer an event that was delivered before as it was answered then, as far as that is still known."""
@@ -210,10 +241,10 @@ class Recommender:
         begin = max(0, end - self._history_events)
         index = walk.find(sourced, begin)
         if index is not None:
-            session_id = walk.session_again(self._rules, index, begin)
+            session_id = walk.session_again(self.rules, index, begin)
             hidden = Hidden.LIVE if index == end - 1 else Hidden.REPLAYED
             return Ask(number, walk, begin, index + 1, walk.history[index], hidden, False, session_id)
-        if event.timestamp > sourced.now + self._rules.future_s:
+        if event.timestamp > sourced.now + self.rules.future_s:
             self._reject(number, sourced, walk, Placement.FUTURE, decision)
             return None
         if walk.was_rejected(sourced, begin):
@@ -246,19 +277,21 @@ class Recommender:
         lists: Sequence[list[RankedItem]],
         generated_at: float,
         decision: Decision,
+        live: LiveItems | None,
     ) -> None:
-        """Write the lists, and count whether users took what they had been given before."""
+        """Write the lists, and look whether users took what they had been given before."""
         outcomes, recommendations = decision.outcomes, decision.recommendations
         for ask, items in zip(asks, lists, strict=True):
             event, _, _, _, origin = events[ask.number]
             if ask.is_new:
                 walk = ask.walk
                 if walk.emitted:
-                    outcomes.trials += 1
-                    if event.item_id in walk.emitted:
-                        outcomes.hits_at_10 += 1
-                        outcomes.reciprocal_rank_sum += 1 / (walk.emitted.index(event.item_id) + 1)
+                    outcomes.trials.append(self._trial(ask, event.item_id, live))
                 walk.emitted = [item.item_id for item in items[:EMITTED_ITEMS]]
+                walk.emitted_by = version
+                if live is not None:
+                    live.take(event.item_id, ask.pending.timestamp)
+                    live.show(walk.emitted)
             recommendation = Recommendation(
                 rec_id(origin.topic, origin.partition, origin.offset),
                 event.user_id,
@@ -270,3 +303,12 @@ class Recommender:
                 origin,
             )
             recommendations.append((ask.number, recommendation))
+
+    def _trial(self, ask: Ask, item_id: str, live: LiveItems | None) -> Trial:
+        walk = ask.walk
+        place = walk.emitted.index(item_id) + 1 if item_id in walk.emitted else 0
+        all_time = recent = 0
+        if live is not None:
+            end = ask.end - 1 if self._exclude_seen else ask.begin
+            all_time, recent = live.places(item_id, walk.history, ask.begin, end)
+        return Trial(walk.emitted_by or POPULARITY, ask.opens_session, place, all_time, recent)

@@ -59,6 +59,7 @@ class Ask(NamedTuple):
     hidden: Hidden
     is_new: bool
     session_id: str
+    opens_session: bool = False
 
     def transitions(self, sourced: SourcedEvent) -> list[tuple[str, Transition]]:
         """Say what the event means to items.
@@ -87,6 +88,7 @@ class Walk:
         "applied",
         "applied_offset",
         "emitted",
+        "emitted_by",
         "events",
         "first",
         "given",
@@ -120,6 +122,7 @@ class Walk:
             self.origins: dict[int, int] = {}
             self.events = 0
             self.emitted: list[str] = []
+            self.emitted_by = ""  # the weights that made the list; "" for none
             self._start, self._part, self._begin = 0.0, 0, 0
         else:
             self.history = list(state.history)
@@ -127,6 +130,7 @@ class Walk:
             self.origins = state.origins
             self.events = state.events
             self.emitted = state.emitted
+            self.emitted_by = state.model_version  # a state's weights are those of its last list
             self._start, self._part = state.session_start, state.session_part
             self._begin = len(self.history) - state.session_len
             if self._begin < 0:  # not ours: what is left of the session must not overwrite its whole record,

@@ -64,6 +64,7 @@ class _CatalogueFields(msgspec.Struct):
     event_types: list[str]
     value_mean: float
     value_std: float
+    item_counts: list[int] = []  # models of earlier releases have none
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def pack(model: HRNN, catalogue: Catalogue) -> bytes:
         raise ValueError(f"a model of {model.config.n_items} items with {len(catalogue.item_ids)} ids")
     if model.config.n_event_types != len(catalogue.event_types):
         raise ValueError(f"a model of {model.config.n_event_types} event types with {catalogue.event_types}")
-    fields = _CatalogueFields(catalogue.item_ids, catalogue.event_types, catalogue.value_mean, catalogue.value_std)
+    fields = _CatalogueFields(
+        catalogue.item_ids, catalogue.event_types, catalogue.value_mean, catalogue.value_std, catalogue.item_counts
+    )
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     tensors[CATALOGUE] = torch.frombuffer(bytearray(msgspec.json.encode(fields)), dtype=torch.uint8)
     return safetensors.torch.save(tensors)
@@ -212,7 +215,9 @@ def _catalogue(manifest: Manifest, config: HRNNConfig, tensor: torch.Tensor | No
         raise BadWeights("catalogue", "the blob has no catalogue")
     try:
         fields = msgspec.json.decode(tensor.numpy().tobytes(), type=_CatalogueFields)
-        catalogue = Catalogue(fields.item_ids, fields.event_types, fields.value_mean, fields.value_std)
+        catalogue = Catalogue(
+            fields.item_ids, fields.event_types, fields.value_mean, fields.value_std, fields.item_counts
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise BadWeights("catalogue", str(error)) from None
     if catalogue.vocabulary_hash() != manifest.vocabulary_hash:

@@ -277,11 +277,8 @@ class StreamWorker:
         restoring = self._tables.recovery.in_recovery
         telemetry.set_recovery_state("restoring" if restoring else "waiting" if self._not_ready else "running")
         telemetry.signals_age.set(self._signal_feed.age_s)
-        telemetry.lag_records.clear()  # a partition that has moved on is another worker's to report
-        telemetry.lag_seconds.clear()
-        for tp, (records, seconds) in consumer.lag(time.time()).items():
-            telemetry.lag_records.labels(tp.topic, tp.partition).set(records)
-            telemetry.lag_seconds.labels(tp.topic, tp.partition).set(seconds)
+        telemetry.set_lag(consumer.lag(time.time()))
+        telemetry.set_volume(self._settings.data_dir)
 
     def _crash_with(self, task: asyncio.Future[Any]) -> None:
         """End the worker when the feed does: a worker that can't follow the models would serve an old one for ever."""

@@ -298,6 +298,8 @@ class BatchConsumer(driver.Consumer):
         self.next_to_begin = dict(starts)
         self.next_to_finish = dict(starts)
         self.committed = dict(starts)
+        # a worker that never finishes a batch lags as well: from now on
+        self._finished_at = {tp: self._finished_at.get(tp, time.time()) for tp in starts}
         self._suspects.clear()
         self._queued.clear()
         self._in_process.clear()

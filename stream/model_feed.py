@@ -38,7 +38,6 @@ class ModelFeed:
         self._client_options = client_options
         self._telemetry = telemetry
         self._caught_up = asyncio.Event()
-        self._labels: tuple[str, str] | None = None
 
     async def caught_up(self) -> None:
         """Wait until the model that was current when the worker started is in use, or refused, or known not to be."""
@@ -85,13 +84,7 @@ class ModelFeed:
             return False
         before = self.current.version if self.current else None
         self.current = model
-        self._telemetry.swaps.labels("swapped").inc()
-        if self._labels:
-            self._telemetry.model_info.remove(*self._labels)
-        self._labels = (version, manifest.sha256[:12])
-        self._telemetry.model_info.labels(*self._labels).set(1)
-        self._telemetry.model_trained.set(manifest.trained_at)
-        self._telemetry.model_data.set(manifest.data_watermark)
+        self._telemetry.swapped(model)
         log.info("model swapped version=%s before=%s sha256=%s", version, before, manifest.sha256[:12])
         return True
 

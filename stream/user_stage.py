@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTime
 
 from models import contracts, state
 from models.contracts import POPULARITY, BadRecord
+from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender
 from models.signals import encode_transition
@@ -23,10 +24,11 @@ from stream.changelog import Append, Changelog, append
 from stream.delivery import PAUSED, Batch, BatchApp, NotSent
 from stream.intake import Intake, home_of, origin_header_of, sourced, strays, take_in
 from stream.log_reader import Record
+from stream.open_sessions import OpenSessions
 from stream.rejects import send_dead_letters
 from stream.signal_feed import SignalFeed
 from stream.stream_clock import StreamClock
-from stream.telemetry import ONLINE_K, Telemetry
+from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,9 @@ class UserStage:
         self._topics = topics
         self._partitions = partitions
         self.popularity = Popularity()  # the lists of the time before the first model
+        self._live = LiveItems()
+        self._open_sessions = open_sessions = OpenSessions(recommender.rules.gap_s)
+        telemetry.sessions_active.set_function(lambda: float(open_sessions.count(time.time())))
         self._counted: set[int] = set()
         self._thread = thread
         self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
@@ -130,6 +135,7 @@ class UserStage:
             [sourced(record, event) for record, event in here],
             time.time(),
             moment,
+            live=self._live,
         )
         for index, reason, detail in decision.rejects:
             intake.rejects.append((here[index][0], BadRecord(reason, detail)))
@@ -222,13 +228,15 @@ class UserStage:
         by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
         telemetry.recommendations.labels("fallback").inc(by_popularity)
         telemetry.recommendations.labels("model").inc(len(decision.recommendations) - by_popularity)
-        telemetry.hits.labels(ONLINE_K).inc(outcomes.hits_at_10)
-        telemetry.trials.labels(ONLINE_K).inc(outcomes.trials)
-        telemetry.reciprocal_rank.inc(outcomes.reciprocal_rank_sum)
+        telemetry.judge(outcomes.trials)
+        telemetry.watch_items(self._live)
+        now = time.time()
+        self._open_sessions.move(outcomes.moved, self._changelog.last_known)
+        self._open_sessions.forget(now)
+        telemetry.stored(outcomes.moved, max((record.timestamp for record, _ in intake.events), default=0) / 1000)
         telemetry.sessions_closed.labels("gap").inc(outcomes.sessions_closed)
         telemetry.unknown_items.inc(outcomes.unknown_items)
         telemetry.rebuilt.inc(outcomes.rebuilt_users)
-        now = time.time()
         for record, _ in intake.events:
             telemetry.end_to_end.observe(now - record.timestamp / 1000)
 

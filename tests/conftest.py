@@ -15,6 +15,11 @@ settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the option that has the dashboards drawn, of tests/system/test_prometheus.py."""
+    parser.addoption("--pictures", default="", help="draw the dashboards into this folder")
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
     """The bootstrap address of a Kafka that serves for the whole test session."""

@@ -17,9 +17,15 @@ from models.weights import Manifest, Pointer
 
 
 def made_model(
-    n_items: int, *, seed: int = 0, version: str = "made", hidden: int = 43, rules: SignalRules | None = None
+    n_items: int,
+    *,
+    seed: int = 0,
+    version: str = "made",
+    hidden: int = 43,
+    rules: SignalRules | None = None,
+    names: list[str] | None = None,
 ) -> tuple[Manifest, bytes]:
-    """Make a model that has learned nothing, for items `item-0` … and the event type `click`.
+    """Make a model that has learned nothing, for items `item-0` … (or `names`) and the event type `click`.
 
     With rules it looks at the live signals, too, in the proportions that a fit begins with.
     """
@@ -29,7 +35,7 @@ def made_model(
         else {"half_lives_s": rules.half_lives_s, "successor_half_life_s": rules.successor_half_life_s, "repeats": True}
     )
     config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]
-    catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
+    catalogue = Catalogue(names or [f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = HRNN(config)

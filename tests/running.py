@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from kafka import KafkaProducer
 
 from models.contracts import Event, Recommendation, Topics, decode_recommendation
@@ -97,6 +98,15 @@ class Deployment:
         async with self.client() as client:
             await client.send(events, rate=rate)
             assert await client.drained(timeout_s), f"{client.outstanding} events have no list"
+
+    def request(self, request_id: str, user_id: str) -> None:
+        """Ask for a list, as a service does when a user comes back."""
+        producer = KafkaProducer(bootstrap_servers=self.bootstrap)
+        try:
+            value = msgspec.json.encode({"request_id": request_id, "user_id": user_id})
+            producer.send(self.topics.requests, value=value, key=user_id.encode()).get(30)
+        finally:
+            producer.close()
 
     def produce(self, value: bytes | None, *, key: bytes | None = None, **more: Any) -> tuple[int, int]:
         """Send one record to `interactions`, as any client would; returns its partition and offset."""

@@ -44,7 +44,7 @@ def encode(histories: Histories, catalogue: Catalogue, bounds_s: tuple[float, ..
 
 def build_catalogue(histories: Histories, known: Ints) -> Catalogue:
     """Make the catalogue of the events at `known` (indices): items and types sorted, values' mean and deviation."""
-    items = np.unique(histories.items[known])
+    items, counts = np.unique(histories.items[known], return_counts=True)
     types = np.unique(histories.types[known])
     values = histories.values[known]
     values = values[np.isfinite(values)]
@@ -54,6 +54,7 @@ def build_catalogue(histories: Histories, known: Ints) -> Catalogue:
         [histories.event_types[kind] for kind in types if kind >= 0],
         float(values.mean()) if len(values) else 0.0,
         deviation if deviation > 0 else 1.0,  # all values alike: they say nothing, and nothing divides by 0
+        counts.tolist(),
     )
 
 

@@ -58,9 +58,10 @@ class TrainerService:
         self.registry = registry or CollectorRegistry()
         self._settings = settings
         self._now = now
-        self._telemetry = Telemetry(self.registry)
+        self._telemetry = Telemetry(self.registry, settings.train_interval_s)
         path = settings.trainer_dir / "sessions.sqlite" if settings.trainer_dir else None
-        self._copy = SessionCopy(path)
+        self._copy = copy = SessionCopy(path)
+        self._telemetry.watch_lag(lambda: float(copy.lag))
         self._sessions: LogReader | None = None
         self._models: ModelTopic | None = None
         self._serving: ServingModel | None = None
@@ -136,7 +137,11 @@ class TrainerService:
         records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
         self._telemetry.records.inc(records)
         self._telemetry.bad_records.set(self._copy.bad_records)
-        self._telemetry.events.set(self._copy.events)
+        events = self._copy.events
+        self._telemetry.events.set(events)
+        self._telemetry.new_events.set(max(0, events - self._seen_events))
+        if self._copy.lag == 0:
+            self._telemetry.copied_at.set(self._now())
 
     def _read_serving(self) -> Serving:
         """Follow the pointer -> where it is; a model that can't be read counts as none."""

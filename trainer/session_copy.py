@@ -41,6 +41,7 @@ class SessionCopy:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.executescript(_TABLES)
         self.bad_records = 0
+        self.lag = 0  # records that an update under way has yet to read
 
     def close(self) -> None:
         """Close the file."""
@@ -69,15 +70,19 @@ class SessionCopy:
             self._note(topic=reader.topic, read_at=now)  # already: a first read that is stopped is gone on with
         offsets = self.offsets
         spans = {n: (max(offsets.get(n, 0), first), end) for n, (first, end) in bounds.items()}
-        left = sum(end - start for start, end in spans.values())
+        self.lag = left = sum(end - start for start, end in spans.values())
+        at = {n: start for n, (start, _) in spans.items()}
         records = 0
         with progress(f"reading {reader.topic}", left) as advance:
             for batch, positions in reader.read(spans, stopping):
                 self._apply(batch, positions)
                 records += len(batch)
+                at.update(positions)
+                self.lag = sum(end - at[n] for n, (_, end) in spans.items())
                 advance(len(batch), "")
         if not stopping():
             self._apply([], {n: end for n, (_, end) in spans.items()})
+            self.lag = 0
             self._note(topic=reader.topic, read_at=now)
         return records
 

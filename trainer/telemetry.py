@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from models.weights import Manifest
 
+RESULTS = ("published", "rejected", "skipped", "overtaken", "stopped", "failed")
 DURATION_BUCKETS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 
 
 class Telemetry:
     """One trainer's metrics in the registry that it is given."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Register them, at zero."""
+    def __init__(self, registry: CollectorRegistry, interval_s: float = 0.0) -> None:
+        """Register them, at zero; `interval_s` is the setting, by which alerts tell what age of a model is too old."""
         self.registry = registry
         self.duration = Histogram(
             "rec_train_duration_seconds",
@@ -24,12 +26,21 @@ class Telemetry:
             registry=registry,
         )
         self.runs = Counter("rec_train_runs", "Runs by how they ended", ["result"], registry=registry)
+        for result in RESULTS:
+            self.runs.labels(result)
+        self.interval = Gauge(
+            "rec_train_interval_seconds",
+            "How often a model is to be trained (HRNN_TRAIN_INTERVAL_S)",
+            registry=registry,
+        )
+        self.interval.set(interval_s)
         self.last_success = Gauge(
             "rec_train_last_success_timestamp_seconds",
             "When a run last came to a verdict, be it a model or a rejection",
             registry=registry,
         )
-        self.loss = Gauge("rec_train_loss", "Training loss of the last run", registry=registry)
+        self.loss = Gauge("rec_train_loss", "Training loss of the last run; NaN before the first", registry=registry)
+        self.loss.set(math.nan)
         self.rejections = Counter(
             "rec_gate_rejections", "Candidates worse than the model that served", registry=registry
         )
@@ -41,6 +52,17 @@ class Telemetry:
             registry=registry,
         )
         self.events = Gauge("rec_train_events", "Events in the local copy of the sessions", registry=registry)
+        self.new_events = Gauge(
+            "rec_train_new_events", "Events in the copy that came since the last run", registry=registry
+        )
+        self._lag = Gauge(
+            "rec_train_lag_records", "Records of the sessions topic that the copy has yet to read", registry=registry
+        )
+        self.copied_at = Gauge(
+            "rec_train_copy_timestamp_seconds",
+            "When the copy had last been read up to the end of the topic",
+            registry=registry,
+        )
         self.records = Counter("rec_session_records", "Records read from the sessions topic", registry=registry)
         self.bad_records = Gauge(
             "rec_bad_session_records", "Records on the sessions topic that hold no session", registry=registry
@@ -57,6 +79,12 @@ class Telemetry:
         self._model_data = Gauge(
             "rec_model_data_timestamp_seconds", "The newest event that it has learned from", registry=registry
         )
+
+        ProcessCollector(registry=registry)  # memory, processor, files: by the names that every client library has
+
+    def watch_lag(self, lag: Callable[[], float]) -> None:
+        """Ask for the lag whenever the metrics are fetched: a first read of a long topic takes a while."""
+        self._lag.set_function(lag)
 
     def serving(self, manifest: Manifest) -> None:
         """Say which model serves."""

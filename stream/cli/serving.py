@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
 from stream.cli.failures import Failure
 
@@ -36,6 +36,8 @@ class MetricsServer:
         ready: Verdict = _well,
     ) -> None:
         """Bind at once, so that a taken port fails the start; raises Failure."""
+        # a time of creation for each counter doubles the series, and Prometheus tells restarts without it
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
             "/healthz": lambda: _answer(healthy),

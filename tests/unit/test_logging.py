@@ -59,17 +59,6 @@ def test_a_line_that_names_a_user_would_be_found() -> None:
     assert named(call) & PERSONAL == {"user_id"}
 
 
-@pytest.fixture
-def _logging_as_before() -> object:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-
-
-@pytest.mark.usefixtures("_logging_as_before")
 def test_off_a_terminal_each_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "auto", default="info")
     logging.getLogger("stream.app").info("worker starting group=%s", "hrnn")

@@ -6,7 +6,7 @@ import pytest
 
 from models.contracts import POPULARITY
 from models.popularity import Popularity
-from models.recommender import Decision, Recommender, UserKey
+from models.recommender import Decision, Moved, Recommender, Trial, UserKey
 from models.replay import forward_state
 from models.sessions import SessionRules
 from models.state import UserState, decode, encode
@@ -123,12 +123,29 @@ def test_a_hit_is_an_item_of_the_list_before() -> None:
     third_place = listed(first)[2]
     taken = sourced(1, item_id=third_place, timestamp=1001.0)
     apart = decided(taken, states=first.states).outcomes
-    assert (apart.trials, apart.hits_at_10) == (1, 1)
-    assert apart.reciprocal_rank_sum == pytest.approx(1 / 3)
+    assert apart.trials == [Trial(MODEL.version, False, 3, 0, 0)]
     together = decided(sourced(0), taken).outcomes
-    assert (together.trials, together.hits_at_10) == (1, 1)
+    assert together.trials == apart.trials
     missed = decided(sourced(1, timestamp=1001.0), states=first.states).outcomes
-    assert (missed.trials, missed.hits_at_10) == (1, 0)
+    assert missed.trials == [Trial(MODEL.version, False, 0, 0, 0)]
+
+
+def test_a_list_of_the_popular_is_tried_as_such_and_an_opened_session_told() -> None:
+    first = decided(sourced(0), model=None)
+    later = decided(sourced(1, timestamp=5000.0, now=5000.0), states=first.states).outcomes
+    assert later.trials == []  # nobody else had taken anything, so the list was empty
+    popularity = Popularity()
+    popularity.add("item-7")
+    first = decided(sourced(0), model=None, popularity=popularity)
+    later = decided(sourced(1, item_id="item-7", timestamp=5000.0, now=5000.0), states=first.states).outcomes
+    assert later.trials == [Trial(POPULARITY, True, 1, 0, 0)]
+
+
+def test_users_are_told_with_their_newest_event_and_the_one_before_the_batch() -> None:
+    first = decided(sourced(0), sourced(1, timestamp=1001.0))
+    assert first.outcomes.moved == [Moved(0, 0.0, 1001.0)]
+    assert decided(sourced(2, timestamp=1005.0), states=first.states).outcomes.moved == [Moved(0, 1001.0, 1005.0)]
+    assert decided(sourced(1, timestamp=1001.0), states=first.states).outcomes.moved == []
 
 
 def test_late_and_future_events_are_rejected_with_their_distance() -> None:

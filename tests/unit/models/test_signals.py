@@ -25,7 +25,7 @@ from models.signals import (
     transitions,
 )
 
-RULES = SignalRules()
+RULES = SignalRules((HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S), 7 * DAY_S)
 YEAR_S = 365 * DAY_S
 ITEMS = ["a", "b", "c", "d", "e"]
 

@@ -76,7 +76,16 @@ def test_retraining_learns_what_is_new() -> None:
     ]
     split = split_at(from_events(events), 0.5)
     settings = FittingSettings(
-        hidden_dimension=16, epochs=6, learning_rate=0.02, lanes=8, bptt=8, train_threads=1, item_dropout=0.05
+        hidden_dimension=16,
+        epochs=6,
+        learning_rate=0.02,
+        lanes=8,
+        bptt=8,
+        train_threads=1,
+        item_dropout=0.05,
+        half_lives_s=(),
+        successor_half_life_s=0.0,
+        repeats=False,
     )
     only_the_net = Hrnn(settings)
     frozen, retrained = evaluate_retrained(
