@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from trainer.histories import Ints
 from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
 
+_fitted: WeakKeyDictionary[Split, dict[FittingSettings, Fitted]] = WeakKeyDictionary()
+
 
 class Hrnn:
     """A fitted HRNN. `frozen` leaves the signals as they were at the split: what their being live is worth."""
@@ -32,11 +35,15 @@ class Hrnn:
         """Go the service's own course: fit, the newest slice telling when to stop, then learn that slice too.
 
         A second fit on everything, for as long as the first one took, would be twice the work for a model that is not
-        the one that the service publishes.
+        the one that the service publishes. The same fit of the same split is done once: signals can be frozen after.
         """
-        histories = split.training()
-        cutoff = newest_slice(histories, self._settings.valid_fraction)
-        self.fitted = finish(fit(histories, cutoff, self._settings), histories, cutoff, self._settings)
+        fits = _fitted.setdefault(split, {})
+        if self._settings not in fits:
+            histories = split.training()
+            cutoff = newest_slice(histories, self._settings.valid_fraction)
+            begun = fit(histories, cutoff, self._settings)
+            fits[self._settings] = finish(begun, histories, cutoff, self._settings)
+        self.fitted = fits[self._settings]
 
     @torch.inference_mode()
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
