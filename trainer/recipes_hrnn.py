@@ -32,7 +32,7 @@ class Hrnn:
         self.fitted: Fitted | None = None
 
     def fit(self, split: Split) -> None:
-        """Go the service's own course: fit, the newest slice telling when to stop, then learn that slice too.
+        """Go the service's own course: fit, the newest slice telling when to stop, then one pass over that slice too.
 
         A second fit on everything, for as long as the first one took, would be twice the work for a model that is not
         the one that the service publishes. The same fit of the same split is done once: signals can be frozen after.
