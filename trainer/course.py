@@ -116,12 +116,11 @@ class Course:
             raise NothingToLearn("no user has two events in the training period")
         return self._part(users, lengths, np.where(asked, np.append(self._importance[1:], 0), 0))
 
-    def newest_part(self, after: float, *, weighed: bool) -> Part:
+    def newest_part(self, after: float) -> Part:
         """Ask for what happened after a time, with all that led there walked before."""
         asked = self._asked_at > after
         lengths = np.diff(self._histories.bounds)
-        weights = np.append(self._importance[1:], 0) if weighed else np.ones(len(asked))
-        return self._part(self._lengths(asked) > 0, lengths, np.where(asked, weights, 0))
+        return self._part(self._lengths(asked) > 0, lengths, asked.astype(np.float64))
 
     def steps(self, part: Part) -> int:
         """Count the steps of descent of an epoch, up to the few that depend on how users are shuffled."""

@@ -22,7 +22,7 @@ from trainer.terminal import progress
 from trainer.warm_start import Learned
 
 PATIENCE = 2  # epochs without a better newest slice; after one, a rate still near its peak may recover
-FINISH_RATE = 0.5  # of the learning rate, for the pass over the newest slice: no cycle brings it down
+FINISH_RATE = 0.5  # of the learning rate, at the peak of the cycle of the last pass
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def fit(
         rng = np.random.default_rng(settings.seed)
         course = Course(histories, cutoff, settings, warm)
         training = course.training_part(cutoff)
-        newest = course.newest_part(cutoff, weighed=False)
+        newest = course.newest_part(cutoff)
         steps = settings.epochs * course.steps(training)
         descent = Descent(course.model, settings.learning_rate, steps, settings.weight_decay)
         # a warm start that no epoch betters is kept as it is
@@ -111,20 +111,22 @@ def fit(
 
 
 def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: FittingSettings) -> Fitted:
-    """Let a model that has passed the gate learn the newest slice too, with its new items: one gentle pass.
+    """Let a model that has passed the gate learn the newest slice too, with its new items: one more pass over all.
 
-    Without it no item of the newest tenth could be recommended before the next run. Gives the model back as it
-    was if the pass leaves it not finite.
+    Without it no item of the newest tenth could be recommended before the next run. A pass over that tenth alone cost
+    ratings in bursts, whose newest tenth is some fifty users, 9 to 59 % of perplexity on what came after, by its rate;
+    over everything, at half the rate and down to zero, it gains 6 %. Gives the model back as it was if the pass leaves
+    it not finite.
     """
     begun = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         course = Course(histories, math.inf, settings, (fitted, cutoff))
-        newest = course.newest_part(cutoff, weighed=True)
-        descent = Descent(course.model, settings.learning_rate * FINISH_RATE, weight_decay=settings.weight_decay)
-        course.epoch(newest, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
+        part = course.training_part(math.inf)
+        descent = Descent(course.model, settings.learning_rate * FINISH_RATE, course.steps(part), settings.weight_decay)
+        course.epoch(part, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
     if not all(bool(torch.isfinite(tensor).all()) for tensor in course.model.state_dict().values()):
-        log.error("the pass over the newest slice left weights that are not finite, so it is dropped")
+        log.error("the last pass left weights that are not finite, so it is dropped")
         return fitted
     return Fitted(
         course.model.cpu().eval(),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -34,7 +35,7 @@ class Unanswerable(ValueError):
     """A log that the protocol has nothing to measure on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """A log cut at one instant; rows are of the items, those of training first, from 1."""
 
@@ -55,7 +56,11 @@ class Split:
         return self.rows[self.asked] <= self.n_known
 
     def training(self) -> Histories:
-        """Give what happened before the instant, and nothing else."""
+        """Give what happened before the instant, and nothing else: the same ones each time, counted but once."""
+        return self._training
+
+    @cached_property
+    def _training(self) -> Histories:
         return self.histories.part(self.histories.order[: self.n_before])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from trainer.protocol import Answers, Split
 from trainer.settings import FittingSettings
 from trainer.warm_start import Learned
 
+_fitted: WeakKeyDictionary[Split, dict[FittingSettings, Fitted]] = WeakKeyDictionary()
+
 
 class Hrnn:
     """A fitted HRNN. `frozen` leaves the signals as they were at the split: what their being live is worth."""
@@ -30,14 +33,18 @@ class Hrnn:
         self.fitted: Fitted | None = None
 
     def fit(self, split: Split) -> None:
-        """Go the service's own course: fit, the newest slice telling when to stop, then learn that slice too.
+        """Go the service's own course: fit, the newest slice telling when to stop, then one pass over that slice too.
 
         A second fit on everything, for as long as the first one took, would be twice the work for a model that is not
-        the one that the service publishes.
+        the one that the service publishes. The same fit of the same split is done once: signals can be frozen after.
         """
-        histories = split.training()
-        cutoff = newest_slice(histories, self._settings.valid_fraction)
-        self.fitted = finish(fit(histories, cutoff, self._settings), histories, cutoff, self._settings)
+        fits = _fitted.setdefault(split, {})
+        if self._settings not in fits:
+            histories = split.training()
+            cutoff = newest_slice(histories, self._settings.valid_fraction)
+            begun = fit(histories, cutoff, self._settings)
+            fits[self._settings] = finish(begun, histories, cutoff, self._settings)
+        self.fitted = fits[self._settings]
 
     @property
     def settings(self) -> FittingSettings:

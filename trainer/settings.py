@@ -29,7 +29,9 @@ class FittingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
 
-    hidden_dimension: int = Field(default=64, ge=1, description="HIDDEN_REASON")
+    hidden_dimension: int = Field(
+        default=64, ge=1, description="at Personalize's 43 perplexity on newest slices of films was 1 to 2 % worse"
+    )
     bptt: int = Field(default=32, ge=1, description="Personalize's default: steps that an error is carried back")
     recency_mask: bool = Field(
         default=False,

@@ -63,6 +63,15 @@ def test_a_fit_on_samples_comes_near_to_one_on_everything() -> None:
     assert sample.valid_perplexity < 1.01
 
 
+def test_a_split_is_fitted_once_by_the_same_settings() -> None:
+    split = split_at(from_events(drawn(4, 200)), 0.7)
+    live, frozen, other = Hrnn(FITTING), Hrnn(FITTING, frozen=True), Hrnn(FITTING.model_copy(update={"seed": 1}))
+    for recipe in (live, frozen, other):
+        recipe.fit(split)
+    assert frozen.fitted is live.fitted
+    assert other.fitted is not live.fitted
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     histories = from_events(drawn(1, 200))
     one, other = (fit(histories, math.inf, FITTING).model.state_dict() for _ in range(2))
