@@ -34,8 +34,8 @@ def tune(
     Searched: hidden dimension 32 to 256, bptt, recency mask, learning rate, dropout, half-lives; not layers, for the
     model has one recurrent layer. A setting that the environment has is kept as it is there.
 
-    Only the first --train-fraction of the events is used, as in `hrnn evaluate`, so that figures of that on the rest
-    are of what nothing was chosen by. Of those, a trial is fitted on all but the newest HRNN_VALID_FRACTION and judged
+    Only the first --train-fraction of the events is used, the same that `hrnn evaluate` trains on, so that its figures
+    are of events that chose nothing. Of those, a trial is fitted on all but the newest HRNN_VALID_FRACTION and judged
     by its perplexity on these; it is given up when it falls behind the median. The first trial is the defaults.
 
     Rows may come in any order and those of the same second keep that of the file; a row that occurs twice is two
