@@ -50,9 +50,11 @@ def tune(
     from trainer.recipes import RECIPES
     from trainer.recipes_hrnn import Hrnn
     from trainer.settings import FittingSettings
-    from trainer.tuning import BadStudy, search
+    from trainer.tuning import SPACE, BadStudy, search
 
     given = load(FittingSettings)
+    if {*SPACE, "half_lives_s"} <= given.model_fields_set:
+        raise Failure("the environment has all that could be searched", "unset what is to be searched", exit_code=2)
     recipe = RECIPES["hrnn"](given)
     assert isinstance(recipe, Hrnn)
     histories = from_events(read_log(interactions, sys.stdin.buffer))
