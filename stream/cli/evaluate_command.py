@@ -99,7 +99,7 @@ def evaluate(
         raise Failure(f"{interactions}: {error}", remedy, exit_code=BAD_FILE) from None
     if not as_json:
         _show(shown)
-    _draw(shown, fits, Path(interactions).name, plot, curves)
+    _draw(shown, fits, "standard input" if interactions == "-" else Path(interactions).name, plot, curves)
 
 
 def _results(

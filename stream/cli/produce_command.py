@@ -22,7 +22,8 @@ def produce(
     """Send events: CSV with the columns USER_ID,ITEM_ID,TIMESTAMP[,EVENT_TYPE,EVENT_VALUE], or JSON lines.
 
     A file is checked whole before anything is sent; standard input is checked line by line. Further CSV columns
-    go along as properties. Each event is keyed by its user.
+    go along as properties. Each event is keyed by its user; rows are sent as the file has them, in its order, twice if
+    they are there twice.
     """
     from rich.console import Console
     from rich.progress import Progress

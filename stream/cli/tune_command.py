@@ -34,8 +34,8 @@ def tune(
     Searched: hidden dimension 32 to 256, bptt, recency mask, learning rate, dropout, half-lives; not layers, for the
     model has one recurrent layer. A setting that the environment has is kept as it is there.
 
-    Only the first --train-fraction of the events is used, as in `hrnn evaluate`, so that figures of that on the rest
-    are of what nothing was chosen by. Of those, a trial is fitted on all but the newest HRNN_VALID_FRACTION and judged
+    Only the first --train-fraction of the events is used, the same that `hrnn evaluate` trains on, so that its figures
+    are of events that chose nothing. Of those, a trial is fitted on all but the newest HRNN_VALID_FRACTION and judged
     by its perplexity on these; it is given up when it falls behind the median. The first trial is the defaults.
 
     Rows may come in any order and those of the same second keep that of the file; a row that occurs twice is two
@@ -50,9 +50,11 @@ def tune(
     from trainer.recipes import RECIPES
     from trainer.recipes_hrnn import Hrnn
     from trainer.settings import FittingSettings
-    from trainer.tuning import BadStudy, search
+    from trainer.tuning import SPACE, BadStudy, search
 
     given = load(FittingSettings)
+    if {*SPACE, "half_lives_s"} <= given.model_fields_set:
+        raise Failure("the environment has all that could be searched", "unset what is to be searched", exit_code=2)
     recipe = RECIPES["hrnn"](given)
     assert isinstance(recipe, Hrnn)
     histories = from_events(read_log(interactions, sys.stdin.buffer))

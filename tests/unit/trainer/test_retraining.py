@@ -10,7 +10,7 @@ from models.contracts import Event
 from trainer.histories import from_events
 from trainer.protocol import Split, split_at
 from trainer.recipes import RECIPES
-from trainer.recipes_hrnn import Hrnn
+from trainer.recipes_hrnn import Hrnn, without_signals
 from trainer.retraining import Retrained, evaluate_retrained, moments
 from trainer.settings import FittingSettings, TrainerSettings
 
@@ -75,21 +75,11 @@ def test_retraining_learns_what_is_new() -> None:
         for user in range(20)
     ]
     split = split_at(from_events(events), 0.5)
-    settings = FittingSettings(
-        hidden_dimension=16,
-        epochs=6,
-        learning_rate=0.02,
-        lanes=8,
-        bptt=8,
-        train_threads=1,
-        item_dropout=0.05,
-        half_lives_s=(),
-        successor_half_life_s=0.0,
-        repeats=False,
+    settings = without_signals(  # those would know at once
+        FittingSettings(hidden_dimension=16, epochs=6, learning_rate=0.02, lanes=8, bptt=8, train_threads=1, tied=False)
     )
-    only_the_net = Hrnn(settings)
     frozen, retrained = evaluate_retrained(
-        "net", only_the_net, split, TrainerSettings(train_min_new_events=50, fitting=settings), 4000.0
+        "net", Hrnn(settings), split, TrainerSettings(train_min_new_events=50, fitting=settings), 4000.0
     )
     assert retrained.figures["retrainings"] == 4
     assert 1 <= retrained.figures["retrainings_accepted"] <= 4

@@ -86,3 +86,13 @@ def test_a_study_that_is_none_is_refused_with_a_remedy(tmp_path: Path) -> None:
         tuned(tmp_path, "--study", str(study))
     assert failure.value.exit_code == 2
     assert failure.value.remedy
+
+
+def test_with_nothing_left_to_search_it_says_so(tmp_path: Path) -> None:
+    from trainer.settings import FittingSettings
+    from trainer.tuning import SPACE, environment
+
+    defaults = FittingSettings()
+    everything = environment({name: getattr(defaults, name) for name in (*SPACE, "half_lives_s")})
+    with pytest.raises(Failure, match="all that could be searched"):
+        tuned(tmp_path, **everything)
