@@ -75,10 +75,8 @@ class TrainerService:
 
     def close(self) -> None:
         """Disconnect and close the copy."""
-        for opened in (self._sessions, self._models, self._copy):
-            if opened is not None:
-                opened.close()
-        self._sessions = self._models = None
+        self._disconnect()
+        self._copy.close()
 
     def run(self) -> None:
         """Train whenever there is reason to, until `stopping` is set; errors are logged, counted and outlived."""
@@ -104,6 +102,7 @@ class TrainerService:
                 self._telemetry.runs.labels("failed").inc()
                 self._not_ready = str(error) or type(error).__name__
                 failures = min(failures + 1, MOST_DOUBLINGS)
+                self._disconnect()
             # twice as long after each failure: a fit that fails again and again should not take all cores
             self.stopping.wait(self._settings.train_poll_s * 2**failures)
         log.info("trainer stopped")
@@ -125,6 +124,13 @@ class TrainerService:
             self._telemetry.last_success.set(self._now())
         log.info("run ended result=%s version=%s: %s", run.result, run.version, run.reason)
         return run
+
+    def _disconnect(self) -> None:
+        """Let the next round begin with new connections: a consumer was seen that, once stalled, fetched no more."""
+        opened, self._sessions, self._models = (self._sessions, self._models), None, None
+        for client in opened:
+            if client is not None:
+                client.close()
 
     def _due(self) -> bool:
         if self._copy.events - self._seen_events < self._settings.train_min_new_events:

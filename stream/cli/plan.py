@@ -13,14 +13,15 @@ MIB = 2**20
 
 # `make bench`: one worker on one core, events a second by items of the catalogue, everything acked
 MEASURED_RATE = {10_506: 6_186.0, 27_000: 4_572.0}
-# `make demo ARGS="--keep --workers 2"`, then rec_state_bytes and ps: 16,000 users with 6 events each on average
-STATE_BYTES = 780
-STATE_BYTES_FULL = 3_100  # a history of 100 events, the most that is kept
-WORKER_RSS_BYTES = 420 * MIB
-EVENT_BYTES = 150  # a record of `interactions`, keys and batch overhead with it
-LIST_BYTES = 1_100  # of `recommendations` at 20 places
-# a folder deleted, `restored=… duration_s=…` of the log after it
-RESTORE_RECORDS_PER_S = 60_000.0
+# The packaged events by `hrnn produce` to two workers, their last 40,000 once more at later times under a model; the
+# newest value of each user on `hrnn-users-changelog`, `ps`, and the brokers' segments by `du`.
+STATE_BYTES = 890  # 9,423 users of 17 events each
+STATE_BYTES_FULL = 4_000  # 187 users of 100 events or more, the most that is kept
+WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
+EVENT_BYTES = 120
+LIST_BYTES = 1_000  # of 20 places
+# A worker's folder deleted: `restored=50700 duration_s=2.93` in its log, on two cores shared with much else
+RESTORE_RECORDS_PER_S = 17_000.0
 
 UTILISATION = 0.5  # of what a worker can do at the peak: the other half catches up after a stop, and bears noise
 GROWTH = 4  # partitions can't be changed later: room for so many times the pods

@@ -56,7 +56,7 @@ def plan(
         ],
     )
     if not state_bytes:
-        note(f"states of {STATE_BYTES:,} bytes, for 6 events a user; up to {STATE_BYTES_FULL:,} at 100: --state-bytes")
+        note(f"states of {STATE_BYTES:,} bytes, for 17 events a user; up to {STATE_BYTES_FULL:,} at 100: --state-bytes")
 
 
 def _size(count: float) -> str:

@@ -280,6 +280,18 @@ def test_the_loop_outlives_a_broker_that_dies() -> None:
             wait_for(lambda: metric(service, "rec_models_published_total") == 2)
 
 
+def test_the_loop_outlives_a_client_that_can_no_more(settings: TrainerSettings) -> None:
+    send_circles(settings, range(20))
+    service = TrainerService(settings)
+    with running(service):
+        wait_for(lambda: metric(service, "rec_models_published_total") == 1)
+        assert service._sessions is not None
+        service._sessions.close()  # stands for one that is connected and fetches nothing: neither mends itself
+        wait_for(lambda: metric(service, "rec_train_runs_total", result="failed") >= 1)
+        send_circles(settings, range(20, 40), begin=5000.0)
+        wait_for(lambda: metric(service, "rec_models_published_total") == 2)
+
+
 def test_reading_ends_where_the_topic_ended_at_the_start(settings: TrainerSettings) -> None:
     send_circles(settings, range(30))
     reader = LogReader(settings.topics.sessions, settings.client_options())

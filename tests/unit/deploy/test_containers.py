@@ -168,6 +168,25 @@ def test_the_folders_that_are_mounted_are_there() -> None:
     assert (DOCKER / "prometheus" / "prometheus.yaml").is_file()
 
 
+def test_what_prometheus_asks_for_is_there() -> None:
+    config = DOCKER / "prometheus" / "prometheus.yaml"
+    if not config.is_file():
+        pytest.skip("there is no docker/prometheus yet")
+    ports = {"worker": WorkerSettings().metrics_port, "trainer": TrainerSettings().metrics_port}
+    names = {
+        name: [name, *service.get("networks", {}).get("default", {}).get("aliases", [])]
+        for name, service in SERVICES.items()
+    }
+    (provider,) = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/hrnn.yaml").read_text())["providers"]
+    assert f"./grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+    for job in yaml.safe_load(config.read_text())["scrape_configs"]:
+        for lookup in job.get("dns_sd_configs", []):
+            for asked in lookup["names"]:
+                found = [service for service, known in names.items() if asked in known]
+                assert len(found) == (2 if asked == "worker" else 1), asked
+                assert lookup["port"] == ports[asked]
+
+
 def test_workers_have_their_own_name_and_folder() -> None:
     workers = [SERVICES[name] for name in sorted(OURS) if name.startswith("worker-")]
     assert len(workers) == 2
