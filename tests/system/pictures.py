@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from tests.system.prometheus import Prometheus
 COLUMNS, ROW_INCHES = 24, 0.32
 
 
-def draw(board: Mapping[str, Any], values: Mapping[str, str], prometheus: Prometheus, begin: float, path: Path) -> None:
-    """Draw all panels of a board from `begin` up to now, as large as they are, and save the picture."""
+def draw(
+    board: Mapping[str, Any], values: Mapping[str, str], prometheus: Prometheus, time: tuple[float, float], path: Path
+) -> None:
+    """Draw all panels of a board, as large as they are, over a stretch of time, and save the picture."""
     mpl.use("Agg")
     panels = board["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
@@ -31,21 +32,21 @@ def draw(board: Mapping[str, Any], values: Mapping[str, str], prometheus: Promet
         bottom, height = 1 - (at["y"] + at["h"] - 0.9) / rows, (at["h"] - 2.2) / rows
         axes = figure.add_axes((left, bottom, width, height))
         axes.set_title(panel["title"], size=9)
-        _panel(axes, panel, values, prometheus, begin)
+        _panel(axes, panel, values, prometheus, time)
     figure.savefig(path, dpi=70)
 
 
 def _panel(
-    axes: Any, panel: Mapping[str, Any], values: Mapping[str, str], prometheus: Prometheus, begin: float
+    axes: Any, panel: Mapping[str, Any], values: Mapping[str, str], prometheus: Prometheus, time: tuple[float, float]
 ) -> None:
-    now = time.time()
+    begin, end = time
     unit = panel["fieldConfig"]["defaults"]["unit"]
     drawn = 0
     for target in panel["targets"]:
         expression = target["expr"]
         for name, value in values.items():
             expression = expression.replace(name, value)
-        for series in prometheus.query_range(expression, begin, now, 1.0):
+        for series in prometheus.query_range(expression, begin, end, 1.0):
             points = [(float(t) - begin, float(value)) for t, value in series["values"]]
             label = re.sub(r"\{\{(\w+)\}\}", lambda m, of=series["metric"]: of.get(m[1], ""), target["legendFormat"])
             drawn += 1
@@ -58,7 +59,7 @@ def _panel(
     else:
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-        axes.set_xlim(0, now - begin)
+        axes.set_xlim(0, end - begin)
         if "min" in panel["fieldConfig"]["defaults"]:
             axes.set_ylim(bottom=panel["fieldConfig"]["defaults"]["min"], top=axes.get_ylim()[1] * 1.25)
         if drawn:

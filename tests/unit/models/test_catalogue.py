@@ -44,3 +44,11 @@ def test_ids_that_occur_twice_are_refused() -> None:
         Catalogue(["a", "a"])
     with pytest.raises(ValueError, match="twice"):
         Catalogue(["a"], ["click", "click"])
+
+
+def test_counts_that_are_none_are_refused_and_mean_nothing_to_the_vocabulary() -> None:
+    assert Catalogue(["a", "b"], item_counts=[3, 0]).item_counts == [3, 0]
+    assert Catalogue(["a"], item_counts=[3]).vocabulary_hash() == Catalogue(["a"]).vocabulary_hash()
+    for counts in ([1], [1, -1], [1, 2**60], [1, 2, 3]):
+        with pytest.raises(ValueError, match="counts"):
+            Catalogue(["a", "b"], item_counts=counts)

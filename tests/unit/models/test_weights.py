@@ -89,6 +89,25 @@ def test_a_tied_model_travels_without_a_decoder() -> None:
     assert torch.equal(unpack(manifest, blob).model.output_matrix, model.item.weight)
 
 
+def test_training_counts_travel_and_those_of_an_older_blob_are_none() -> None:
+    model = HRNN(HRNNConfig(3, hidden_dimension=4))
+    catalogue = Catalogue(["a", "b", "c"], item_counts=[5, 0, 2])
+    blob = pack(model, catalogue)
+    manifest = describe(
+        blob, version="t", config=model.config, catalogue=catalogue, metrics={}, trained_at=0.0,
+        data_watermark=0.0, data_offsets={},
+    )  # fmt: skip
+    assert unpack(manifest, blob).catalogue.item_counts == [5, 0, 2]
+    tensors = safetensors.torch.load(blob)
+    fields = msgspec.json.decode(tensors["catalogue"].numpy().tobytes())
+    del fields["item_counts"]
+    tensors["catalogue"] = torch.frombuffer(bytearray(msgspec.json.encode(fields)), dtype=torch.uint8)
+    older = safetensors.torch.save(tensors)
+    sha256 = hashlib.sha256(older).hexdigest()
+    manifest = msgspec.structs.replace(manifest, sha256=sha256, size_bytes=len(older))
+    assert unpack(manifest, older).catalogue.item_counts == []
+
+
 def test_a_missing_chunk_is_named() -> None:
     manifest = msgspec.structs.replace(MANIFEST, chunks=3)
     with pytest.raises(BadWeights, match="missing_chunk: 2 of 3, first 1"):

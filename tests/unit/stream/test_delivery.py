@@ -110,3 +110,23 @@ async def test_a_hole_begins_where_the_line_ends() -> None:
     records: dict[TP, Any] = {A: [SimpleNamespace(offset=8, timestamp=0)]}
     assert await books.begin(Batch(TOPIC, 1, time.monotonic(), {A: 5}, records))
     assert books.next_to_begin == {A: 9}
+
+
+async def test_a_worker_that_finishes_nothing_lags_from_its_assignment_on() -> None:
+    class Assigned(Books):
+        def assignment(self) -> set[TP]:
+            return {A}
+
+        async def seek_to_committed(self) -> dict[TP, int]:
+            return {A: 5}
+
+        def highwater(self, tp: TP) -> int:
+            return 9
+
+    books = Assigned({})
+    books.app.sources = {A.topic: None}  # type: ignore[dict-item]
+    began = time.time()
+    await books.perform_seek()
+    [(records, seconds)] = books.lag(began + 100.0).values()
+    assert records == 4
+    assert seconds == pytest.approx(100.0, abs=2.0)

@@ -115,3 +115,19 @@ def test_stopped_halfway_it_goes_on_later_with_what_is_missing() -> None:
     assert copy.events == 3
     copy.update(log, now=1.0)
     assert copy.events == log.fetched == 9
+
+
+def test_the_lag_falls_while_a_topic_is_read() -> None:
+    log, copy = Log(partitions=2), SessionCopy()
+    for n in range(7):
+        log.add(n % 2, *session(f"u{n}", [("a", 1.0, None, None)]))
+    lags: list[int] = []
+
+    def never() -> bool:
+        lags.append(copy.lag)
+        return False
+
+    copy.update(log, now=0.0, stopping=never)
+    assert lags[0] == 7
+    assert lags == sorted(lags, reverse=True)
+    assert copy.lag == 0
