@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from stream.cli.options import Json, note, results
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 30.0  # services start together with their Kafka
+TRAINER_STOP_S = 10.0  # half of the time that Kubernetes gives by default
 
 
 def worker() -> None:
@@ -77,8 +79,17 @@ def trainer(
     from trainer.service import TrainerService
 
     stopping = threading.Event()
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        # a fit ends at its next chunk, but counting signals or an evaluation ends when it is done; nothing is lost by
+        # not waiting for it: the copy of the sessions is transactional, and a model is only there with its pointer
+        bound = threading.Timer(TRAINER_STOP_S, os._exit, (0,))
+        bound.daemon = True
+        bound.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     service = TrainerService(settings, stopping=stopping)
     try:
         if once:
