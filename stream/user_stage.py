@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ from stream.rejects import send_dead_letters
 from stream.telemetry import ONLINE_K, Telemetry
 
 log = logging.getLogger(__name__)
+
+REFUSED_EVERY_S = 10.0
 
 
 class NotSent(Exception):
@@ -69,6 +71,8 @@ class UserStage:
         self._partitions = partitions
         self._popularity = Popularity()
         self._counted: set[int] = set()
+        self._refused: Counter[str] = Counter()  # since they were last told
+        self._tell_refused_from = 0.0  # time.monotonic()
         # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
         self._thread = ThreadPoolExecutor(1, "recommender")
 
@@ -189,10 +193,9 @@ class UserStage:
         telemetry.events.labels("late").inc(outcomes.late)
         telemetry.events.labels("invalid").inc(len(intake.rejects) - outcomes.late)
         telemetry.forwarded.inc(len(forwards))
-        for reason, count in (refused := Counter(error.reason for _, error in intake.rejects)).items():
-            telemetry.dead_letters.labels(reason).inc(count)
-        if refused:  # a line a batch: where each stands is said by the dead letters' headers
-            log.warning("events refused, now dead letters count=%d reasons=%s", refused.total(), dict(refused))
+        for _, error in intake.rejects:
+            telemetry.dead_letters.labels(error.reason).inc()
+        self._tell_refused(error.reason for _, error in intake.rejects)
         by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
         telemetry.recommendations.labels("fallback").inc(by_popularity)
         telemetry.recommendations.labels("model").inc(len(decision.recommendations) - by_popularity)
@@ -205,6 +208,16 @@ class UserStage:
         now = time.time()
         for record, _ in intake.events:
             telemetry.end_to_end.observe(now - record.timestamp / 1000)
+
+    def _tell_refused(self, reasons: Iterable[str]) -> None:
+        """Say at once that events are refused, then again every ten seconds: junk may come as fast as events do."""
+        self._refused.update(reasons)
+        if self._refused and time.monotonic() >= self._tell_refused_from:
+            log.warning(
+                "events refused, see dead letters count=%d reasons=%s", self._refused.total(), dict(self._refused)
+            )
+            self._refused.clear()
+            self._tell_refused_from = time.monotonic() + REFUSED_EVERY_S
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
