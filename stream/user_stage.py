@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 ITEM_PARTITIONS = 1 << 18  # items whose partition is remembered: some 30 MB
+REFUSED_EVERY_S = 10.0
 
 
 class Sending(NamedTuple):
@@ -77,6 +78,8 @@ class UserStage:
         self._counted: set[int] = set()
         self._thread = thread
         self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
+        self._refused: Counter[str] = Counter()  # since they were last told
+        self._tell_refused_from = 0.0  # time.monotonic()
 
     async def decide_and_send(self, batch: Batch) -> Sending:
         """Decide a batch, store it, queue what it sends; raises NotSent if another worker may own its partitions."""
@@ -221,10 +224,9 @@ class UserStage:
         telemetry.events.labels("late").inc(outcomes.late)
         telemetry.events.labels("invalid").inc(len(intake.rejects) - outcomes.late)
         telemetry.forwarded.inc(len(forwards))
-        for reason, count in (refused := Counter(error.reason for _, error in intake.rejects)).items():
-            telemetry.dead_letters.labels(reason).inc(count)
-        if refused:  # a line a batch: where each stands is said by the dead letters' headers
-            log.warning("events refused, now dead letters count=%d reasons=%s", refused.total(), dict(refused))
+        for _, error in intake.rejects:
+            telemetry.dead_letters.labels(error.reason).inc()
+        self._tell_refused(error.reason for _, error in intake.rejects)
         by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
         telemetry.recommendations.labels("fallback").inc(by_popularity)
         telemetry.recommendations.labels("model").inc(len(decision.recommendations) - by_popularity)
@@ -239,6 +241,16 @@ class UserStage:
         telemetry.rebuilt.inc(outcomes.rebuilt_users)
         for record, _ in intake.events:
             telemetry.end_to_end.observe(now - record.timestamp / 1000)
+
+    def _tell_refused(self, reasons: Iterable[str]) -> None:
+        """Say at once that events are refused, then again every ten seconds: junk may come as fast as events do."""
+        self._refused.update(reasons)
+        if self._refused and time.monotonic() >= self._tell_refused_from:
+            log.warning(
+                "events refused, see dead letters count=%d reasons=%s", self._refused.total(), dict(self._refused)
+            )
+            self._refused.clear()
+            self._tell_refused_from = time.monotonic() + REFUSED_EVERY_S
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
