@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -52,15 +53,15 @@ def test_a_case_that_does_not_hold_fails(tmp_path: Path) -> None:
         promtool("test", "rules", tmp_path / "tests/stream.yaml")
 
 
+@functools.cache
+def alert_cases() -> list[dict[str, Any]]:
+    tests = [test for path in CASES for test in yaml.safe_load(path.read_text())["tests"]]
+    return [case for test in tests for case in test["alert_rule_test"]]
+
+
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_is_tried_both_ways(name: str) -> None:
-    tried = [
-        bool(case["exp_alerts"])
-        for path in CASES
-        for test in yaml.safe_load(path.read_text())["tests"]
-        for case in test["alert_rule_test"]
-        if case["alertname"] == name
-    ]
+    tried = [bool(case["exp_alerts"]) for case in alert_cases() if case["alertname"] == name]
     assert True in tried
     assert False in tried
 
