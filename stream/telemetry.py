@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -320,10 +321,11 @@ class Telemetry:
         self._lagging = set(lags)
 
     def set_volume(self, folder: Path) -> None:
-        """Say how full the volume of a folder is."""
-        found = os.statvfs(folder)
-        self._volume_size.set(found.f_blocks * found.f_frsize)
-        self._volume_available.set(found.f_bavail * found.f_frsize)
+        """Say how full the volume of a folder is, as long as it is there to ask."""
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            self._volume_size.set(found.f_blocks * found.f_frsize)
+            self._volume_available.set(found.f_bavail * found.f_frsize)
 
     def set_recovery_state(self, state: str) -> None:
         """Say which of the states the worker is in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
@@ -46,6 +47,7 @@ def generator() -> ModuleType:
     return importlib.import_module("dashboards")
 
 
+@functools.cache
 def rules() -> list[dict[str, Any]]:
     """Read all recording and alerting rules."""
     return [
