@@ -228,8 +228,9 @@ def decode_record(value: bytes) -> SignalRecord:
         record = _record_decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadSignals(f"{len(value)} bytes are no signals: {error}") from None
-    numbers = (record.at, *record.counts, *(count for _, count in record.successors))
-    if len(record.half_lives_s) != len(record.counts) + 1 or not all(n >= 0 and math.isfinite(n) for n in numbers):
+    # JSON has no numbers that are not finite
+    least = min(record.at, min(map(_weight, record.successors), default=0.0), *record.counts)
+    if len(record.half_lives_s) != len(record.counts) + 1 or least < 0:
         raise BadSignals(f"the signals of item {record.item_id!r} are not finite counts, one for each half-life")
     return record
 

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
 GATHERED_RECORDS = 32 * 1024  # of a topic that is gathered: some MB
+GATHER_REST = 3.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
 COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
 CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait for the others
@@ -87,7 +88,7 @@ class BatchConsumer(driver.Consumer):
         self._suspects: dict[TP, int] = {}
         self._finished_at: dict[TP, float] = {}  # the broker's time of the last finished record
         self._queued: Counter[str] = Counter()  # by topic
-        self._gathered_at: dict[str, float] = {}
+        self._gather_from: dict[str, float] = {}  # time.monotonic()
         self._in_process: list[Batch] = []
         self._draining = False
         self._drain_until = 0.0
@@ -128,7 +129,7 @@ class BatchConsumer(driver.Consumer):
             await self._wait_for_change(POLL_S)
             return
         due_s = [
-            source.gathered_s - (time.monotonic() - self._gathered_at.get(topic, 0.0))
+            self._gather_from.get(topic, 0.0) - time.monotonic()
             for topic, source in self.app.sources.items()
             if source.gathered_s
         ]
@@ -145,12 +146,12 @@ class BatchConsumer(driver.Consumer):
         """Fetch all there is of the topics that are gathered, where it is time to."""
         for topic, source in self.app.sources.items():
             now = time.monotonic()
-            if not source.gathered_s or now - self._gathered_at.get(topic, 0.0) < source.gathered_s:
+            if not source.gathered_s or now < self._gather_from.get(topic, 0.0):
                 continue
             wanted = {tp for tp in active if tp.topic == topic}
             if not wanted or not self._has_room(topic):
                 continue
-            self._gathered_at[topic] = now
+            self._gather_from[topic] = now + source.gathered_s
             gathered: dict[TP, list[Record]] = {}
             held = 0
             while held < GATHERED_RECORDS and self.flow_active:
@@ -244,6 +245,10 @@ class BatchConsumer(driver.Consumer):
     def finished(self, batch: Batch) -> None:
         """Say that a batch is stored and acked: its offsets may be committed where none before it was given back."""
         self._leave(batch)
+        if batch.topic in self._gather_from:
+            now = time.monotonic()
+            rested = now + GATHER_REST * (now - batch.fetched_at)
+            self._gather_from[batch.topic] = max(self._gather_from[batch.topic], rested)
         if batch.generation != self.app.consumer_generation_id:
             return
         for tp, records in batch.records.items():

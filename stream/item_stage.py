@@ -19,7 +19,7 @@ from stream.log_reader import Record
 from stream.rejects import send_dead_letters
 from stream.telemetry import Telemetry
 
-SLICE = 256  # items folded at once, some 10 ms: a batch of events waits for no more
+SLICE = 128  # items folded at once, some 10 ms: a batch of events waits for no more
 
 
 @dataclass

@@ -22,7 +22,8 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-SLICE = 512  # records taken over at once, some 10 ms: a batch of events waits for no more
+REST = 3.0  # times as long as the last taking over took: batches of events come first
+SLICE = 256  # records taken over at once, some 10 ms: a batch of events waits for no more
 
 
 class Serving(NamedTuple):
@@ -116,18 +117,21 @@ class SignalFeed:
             reader.assign(self._tps)
             for tp in self._tps:
                 reader.seek(tp, ends[tp])
+            rest_until = time.monotonic() + self._interval_s
             while True:
-                began = time.monotonic()
                 newest: dict[bytes, bytes] = {}
-                while (left_s := began + self._interval_s - time.monotonic()) > 0:
+                while (left_s := rest_until - time.monotonic()) > 0:
                     fetched = await reader.getmany(timeout_ms=max(1, int(left_s * 1000)))
                     for records in fetched.values():
                         newest |= _newest(records)
+                began = time.monotonic()
                 at_end = [await reader.position(tp) >= (reader.highwater(tp) or 0) for tp in self._tps]
                 await self._put_all(newest)
                 await self._refresh()
+                now = time.monotonic()
+                rest_until = now + max(self._interval_s, REST * (now - began))
                 if all(at_end):
-                    self._at_end = time.monotonic()
+                    self._at_end = now
 
     async def _put_all(self, values: Mapping[bytes, bytes]) -> None:
         loop, held = asyncio.get_running_loop(), list(values.values())
