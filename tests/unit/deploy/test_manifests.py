@@ -23,7 +23,7 @@ from tests.unit.deploy.rendering import GOLDEN, OVERLAYS, ROOT, Manifest, golden
 from trainer.settings import FittingSettings, TrainerSettings
 from trainer.telemetry import Telemetry as TrainerTelemetry
 
-KUBERNETES = "1.33"  # the oldest that has all fields used here: preStop's sleep
+KUBERNETES = "1.30"  # the oldest that has all fields used here: preStop's sleep
 # What the operators' resource definitions require; kubernetes-validate has no schema of theirs.
 REQUIRED = {
     "Kafka": ("kafka.listeners", "kafka.version", "entityOperator.topicOperator", "entityOperator.userOperator"),
@@ -101,6 +101,12 @@ def test_every_resource_is_valid(overlay: str) -> None:
             assert not missing, f"{kind} {manifest['metadata']['name']} lacks {missing}"
             continue
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"prots": []}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(service, KUBERNETES, strict=True)
 
 
 @overlay_by_overlay
