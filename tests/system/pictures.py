@@ -33,6 +33,7 @@ def draw(
         axes = figure.add_axes((left, bottom, width, height))
         axes.set_title(panel["title"], size=9)
         _panel(axes, panel, values, prometheus, time)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=70)
 
 
