@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stream.cli.logs import configure_logging
+from tests.unit.logging_state import kept
 
 ROOT = Path(__file__).parents[2]
 SHELLS = [path for package in ("stream", "trainer") for path in sorted((ROOT / package).rglob("*.py"))]
@@ -60,14 +61,14 @@ def test_a_line_that_names_a_user_would_be_found() -> None:
 
 
 def test_off_a_terminal_each_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("info", "auto", default="info")
-    logging.getLogger("stream.app").info("worker starting group=%s", "hrnn")
-    try:
-        raise RuntimeError("no\nway")
-    except RuntimeError:
-        logging.getLogger("stream.app").exception("worker crashed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
+    with kept(), warnings.catch_warnings():
+        configure_logging("info", "auto", default="info")
+        logging.getLogger("stream.app").info("worker starting group=%s", "hrnn")
+        try:
+            raise RuntimeError("no\nway")
+        except RuntimeError:
+            logging.getLogger("stream.app").exception("worker crashed")
+        warnings.simplefilter("always")
         warnings.warn("a library's", stacklevel=1)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["level"], line["logger"]) for line in lines] == [

@@ -9,16 +9,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import stream.kafka_access
 import trainer.kafka_access
 from stream.app import make_app
 from stream.cli.environment import load
 from stream.cli.failures import Failure
-from stream.cli.main import app
 from stream.kafka_access import KafkaAccess
 from stream.settings import WorkerSettings
+from tests.unit.logging_state import hrnn
 from trainer.settings import TrainerSettings
 
 PASSWORD = "correct horse"
@@ -128,12 +127,12 @@ def test_what_can_not_work_says_what_is_missing(
 def test_a_password_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch, password_file: Path) -> None:
     environment(monkeypatch, security_protocol="SASL_SSL", sasl_username="u", sasl_password=PASSWORD)
     assert PASSWORD not in repr(WorkerSettings()) + str(TrainerSettings())
-    shown = CliRunner().invoke(app, ["settings", "--json"])
-    assert shown.exit_code == 0
-    assert PASSWORD not in shown.output
-    values = {row["name"]: row["value"] for row in json.loads(shown.stdout)}
+    status, shown = hrnn("settings", "--json")
+    assert status == 0
+    assert PASSWORD not in shown
+    values = {row["name"]: row["value"] for row in json.loads(shown)}
     assert (values["HRNN_SASL_PASSWORD"], values["HRNN_SASL_USERNAME"]) == ("(set)", "u")
-    assert PASSWORD not in CliRunner().invoke(app, ["settings"]).output
+    assert PASSWORD not in hrnn("settings")[1]
     environment(monkeypatch, sasl_password_file=password_file)  # both: refused, and not by showing them
     with pytest.raises(Failure) as failure:
         load(WorkerSettings)

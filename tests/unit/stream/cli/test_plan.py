@@ -8,10 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from stream.cli.main import app
 from stream.cli.plan import MEASURED_RATE, UTILISATION, changelog_bytes, plan, worker_rate
+from tests.unit.logging_state import hrnn
 
 README = (Path(__file__).parents[4] / "README.md").read_text()
 
@@ -54,9 +53,9 @@ def test_the_changelog_has_what_compaction_may_not_touch_yet() -> None:
 
 def test_the_command_says_it_for_a_person_and_for_a_program() -> None:
     asked = ["plan", "--events-per-s", "20000", "--users", "5000000", "--items", "27000"]
-    shown = CliRunner().invoke(app, asked)
-    assert shown.exit_code == 0, shown.output
-    said = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
-    assert re.search(rf"^workers\s+{said['workers']}\b", shown.stdout, re.MULTILINE)
+    status, shown = hrnn(*asked)
+    assert status == 0
+    said = json.loads(hrnn(*asked, "--json")[1])
+    assert re.search(rf"^workers\s+{said['workers']}\b", shown, re.MULTILINE)
     assert said["workers"] == math.ceil(20_000 / (MEASURED_RATE[27_000] * UTILISATION))
-    assert CliRunner().invoke(app, ["plan", "--events-per-s", "0", "--users", "1", "--items", "1"]).exit_code == 2
+    assert hrnn("plan", "--events-per-s", "0", "--users", "1", "--items", "1")[0] == 2
