@@ -111,7 +111,7 @@ class Demo:
                 "HRNN_TRAIN_INTERVAL_S": "1",
                 "HRNN_TRAIN_POLL_S": "0.5",
                 "HRNN_TRAIN_MIN_NEW_EVENTS": str(max(50, int(total * (1 - HISTORY_SHARE) / 4))),
-                "HRNN_TRAIN_MAX_S": "35",
+                "HRNN_TRAIN_MAX_S": "75",
             },
             free_port(),
         )
