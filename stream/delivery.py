@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
 GATHERED_RECORDS = 32 * 1024  # of a topic that is gathered: some MB
-GATHER_REST = 3.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
+GATHER_REST = 1.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
 COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
 CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait for the others

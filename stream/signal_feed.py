@@ -22,7 +22,7 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-REST = 3.0  # times as long as the last taking over took: batches of events come first
+REST = 1.0  # times as long as the last taking over took: batches of events come first
 SLICE = 256  # records taken over at once, some 10 ms: a batch of events waits for no more
 
 

@@ -27,7 +27,7 @@ from stream.cli.replay_client import ReplayClient
 
 HISTORY_SHARE = 0.8
 HELD_BACK_SHARE = 0.25  # of the live part: sent once the next model is published, so that the swap happens under load
-SIGNAL_INTERVAL_S = 0.1  # a month is replayed in half a minute: in a second more would happen than in a day
+SIGNAL_INTERVAL_S = 0.02  # a month is replayed in a minute: in a second as much would happen as in half a day
 WATCHED_USERS = 5
 SHOWN_TITLES = 5
 TRAIN_TIMEOUT_S = 180.0

@@ -19,7 +19,7 @@ from stream.cli.live_quality import LiveQuality
 from stream.cli.produce import value_of
 from stream.intake import home_of
 
-ASKING_CHUNK = 32  # while users ask: the lists of a chunk's users are made before its first event, so are their signals
+ASKING_CHUNK = 16  # while users ask: the lists of a chunk's users are made before its first event, so are their signals
 CHUNK = 128  # events sent at once: small beside the window, so that the load is even
 COMES_BACK_S = 1800.0  # a session is over: the user asks anew; in it, the list of the event before is looked at
 ASKING_S = 30.0  # a request without an answer for so long is given up: the worker is being killed, or ended
