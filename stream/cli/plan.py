@@ -18,6 +18,11 @@ MEASURED_RATE = {10_506: 6_186.0, 27_000: 4_572.0}
 STATE_BYTES = 890  # 9,423 users of 17 events each
 STATE_BYTES_FULL = 4_000  # 187 users of 100 events or more, the most that is kept
 WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
+TABLES = 2  # users' states and items' signals: a store each for every partition
+# 300 items with 100 successors or more, encoded; a row of the table that each worker keeps, the decoder's columns with it
+ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_500
+TRANSITIONS = 4  # of an event: itself, and one for each of the last three items
+TRANSITION_BYTES = 70  # of `transitions`, which are kept for a week
 EVENT_BYTES = 120
 LIST_BYTES = 1_000  # of 20 places
 # A worker's folder deleted: `restored=50700 duration_s=2.93` in its log, on two cores shared with much else
@@ -27,7 +32,7 @@ UTILISATION = 0.5  # of what a worker can do at the peak: the other half catches
 GROWTH = 4  # partitions can't be changed later: room for so many times the pods
 PARTITION_STEP = 12  # 12 shares evenly among 1, 2, 3, 4, 6 and 12 workers
 SPACE_AMPLIFICATION = 2.0  # of RocksDB between two compactions
-HIDDEN = 43  # the default; the vocabulary's two matrices are what a model weighs
+HIDDEN = 64  # the default; a model weighs its vocabulary's matrix, and in memory that of the decoder
 FLOAT_BYTES = 4
 PEAK_TO_MEAN = 2.0  # of a day: what is kept for days grows by the mean
 
@@ -70,7 +75,8 @@ def plan(*, events_per_s: float, users: int, items: int, replication: int = 3, s
     worker = WorkerSettings.model_fields
     per_partition = worker["block_cache_bytes"].default + 3 * worker["write_buffer_bytes"].default
     model = 2 * items * HIDDEN * FLOAT_BYTES
-    memory = WORKER_RSS_BYTES + store * per_partition + 2 * model  # two models while one replaces the other
+    # two models while one replaces the other
+    memory = WORKER_RSS_BYTES + TABLES * store * per_partition + 2 * model + items * SIGNAL_ROW_BYTES
     states = users * state_bytes
     changelog = changelog_bytes(events_per_s, states, state_bytes)
     per_day = events_per_s / PEAK_TO_MEAN * 86_400
@@ -81,13 +87,15 @@ def plan(*, events_per_s: float, users: int, items: int, replication: int = 3, s
         + per_day * LIST_BYTES  # compacted after a day
         + users * LIST_BYTES
         + per_day * 365 * EVENT_BYTES / 4  # sessions: a year of events without their envelope
+        + per_day * 7 * TRANSITIONS * TRANSITION_BYTES
+        + items * (SIGNAL_BYTES + ITEM_STATE_BYTES) * SPACE_AMPLIFICATION
     )
     return Plan(
         events_per_worker_s=rate,
         workers=workers,
         partitions=partitions,
         memory_per_worker_bytes=int(memory),
-        disk_per_worker_bytes=int(states * share * SPACE_AMPLIFICATION),
+        disk_per_worker_bytes=int((states + items * ITEM_STATE_BYTES) * share * SPACE_AMPLIFICATION),
         changelog_bytes=int(changelog * replication),
         kafka_bytes=int(kafka * replication),
         models_bytes=model,

@@ -40,7 +40,7 @@ def test_the_workers_bear_the_peak_twice_and_the_loss_of_one(events_per_s: float
 
 def test_more_users_need_more_room_and_the_others_bear_it() -> None:
     small, large = (plan(events_per_s=100.0, users=users, items=1000) for users in (10**5, 10**7))
-    assert large.disk_per_worker_bytes == pytest.approx(100 * small.disk_per_worker_bytes, rel=1e-3)
+    assert large.disk_per_worker_bytes == pytest.approx(100 * small.disk_per_worker_bytes, rel=0.05)
     assert large.disk_per_worker_bytes >= 10**7 * 500, "one of two workers may have to hold all"
     assert large.memory_per_worker_bytes == small.memory_per_worker_bytes, "states are on disk"
     assert large.restore_worker_s > small.restore_worker_s
