@@ -64,13 +64,12 @@ class Ask(NamedTuple):
     def transitions(self, sourced: SourcedEvent) -> list[tuple[str, Transition]]:
         """Say what the event means to items.
 
-        Of one that is delivered again after 100 events more of its user, the items before it are not known any more.
+        Nothing, if it is delivered again after 100 events more of its user: it is not known then what came before it,
+        nor whether it was not rejected the first time.
         """
-        pending, last = self.pending, self.walk.history[max(0, self.end - 1 - len(LAST_ITEMS)) : max(0, self.end - 1)]
         if self.hidden is Hidden.NOTHING:
-            if sourced.origin.partition != sourced.partition:
-                return []  # perhaps a second copy, which the first one's offset would tell, were it known
-            last = []
+            return []
+        pending, last = self.pending, self.walk.history[max(0, self.end - 1 - len(LAST_ITEMS)) : self.end - 1]
         # the offset that it was applied at: one that was sent on twice stands in the log twice
         return transitions(
             [event.item_id for event in last], pending.item_id, pending.timestamp, sourced.partition, pending.offset

@@ -20,6 +20,7 @@ from models.popularity import Popularity
 from models.recommender import Recommender, UserKey
 from models.replay import Outcome, Replay, forward_state, list_for, replay
 from models.sessions import SessionRules
+from models.signals import NOTHING, ItemSignals, SignalRules, apply, transitions
 from models.state import HistoryEvent, UserState
 from models.walk import SourcedEvent
 from models.weights import ServingModel
@@ -27,6 +28,7 @@ from tests.unit.models.made import serving, sourced
 
 OLD = serving(25, version="old", seed=1)
 NEW = serving(30, version="new", seed=2)  # other weights of the same width, more items
+SIGNAL_RULES = SignalRules()
 TOLERANCE = 1e-5
 PLACES = 6
 
@@ -88,6 +90,7 @@ class Run:
     rejects: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    items: dict[str, ItemSignals] = field(default_factory=lambda: defaultdict(lambda: NOTHING))
 
 
 def run(case: Case, cuts: list[int], rewinds: list[int]) -> Run:
@@ -106,6 +109,8 @@ def run(case: Case, cuts: list[int], rewinds: list[int]) -> Run:
                 assert key in decision.states
         result.states.update(decision.states)
         result.sessions.update(decision.sessions)
+        for item_id, transition in decision.transitions:
+            result.items[item_id] = apply(SIGNAL_RULES, result.items[item_id], [transition])
         for number, listed in decision.recommendations:
             result.lists[batch[number].offset].append(listed)
         for number, reason, detail in decision.rejects:
@@ -163,6 +168,22 @@ def test_any_batching_makes_the_states_of_plain_loops(case: Case) -> None:
             h = np.frombuffer(state.h, "<f4")
             assert np.abs(h - forward_state(model, plain.histories[user_id], state.h_events).numpy()).max() <= TOLERANCE
     assert streamed.sessions == expected_sessions(case, {u: h for u, h in plain.histories.items() if h})
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases())
+def test_any_batching_counts_each_event_once_for_its_items(case: Case) -> None:
+    streamed, plain = run(case, case.cuts, case.rewinds), walked(case)
+    applied = [
+        (event.offset, [before.item_id for before in history[max(0, place - 3) : place]], event)
+        for history in plain.histories.values()
+        for place, event in enumerate(history)
+    ]
+    expected: dict[str, ItemSignals] = defaultdict(lambda: NOTHING)
+    for offset, last, event in sorted(applied, key=lambda one: one[0]):
+        for item_id, transition in transitions(last, event.item_id, event.timestamp, case.log[0].partition, offset):
+            expected[item_id] = apply(SIGNAL_RULES, expected[item_id], [transition])
+    assert streamed.items == expected
 
 
 @settings(max_examples=80, deadline=None)
