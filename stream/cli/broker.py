@@ -228,7 +228,7 @@ class LocalKafka:
         }
         properties = self._folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        cluster = secrets.token_urlsafe(16)[:22]
+        cluster = "h" + secrets.token_urlsafe(16)[:21]  # an id that begins with a dash is taken for an option
         quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
         command = self._command(*quick, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
         answer = subprocess.run(command, capture_output=True, text=True, check=False)

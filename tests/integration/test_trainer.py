@@ -274,7 +274,7 @@ def test_the_loop_outlives_a_broker_that_dies() -> None:
         with running(service):
             wait_for(lambda: metric(service, "rec_models_published_total") == 1)
             broker.kill()
-            wait_for(lambda: service.ready() != "")
+            wait_for(lambda: service.ready() != "", 120.0)  # a call that has begun is given up after a minute
             broker.restart()
             send_circles(settings, range(20, 40), begin=5000.0)
             wait_for(lambda: metric(service, "rec_models_published_total") == 2)
