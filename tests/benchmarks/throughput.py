@@ -20,6 +20,7 @@ import aiokafka
 import psutil
 
 from models.contracts import Event, Topics
+from models.signals import SignalRules
 from stream.changelog import append
 from stream.cli import topics as topic_table
 from stream.cli.broker import LocalKafka
@@ -44,11 +45,13 @@ class Case:
     n_items: int  # 0: no model
     backlog: int
     environ: tuple[tuple[str, str], ...] = ()
+    signals: bool = False  # whether the lists follow live signals; workers count them in any case
 
 
 WORKER, PLAIN = ("stream.cli.main", ("worker",)), ("tests.benchmarks.plain_worker", ())
 CASES = (
     Case("worker_demo_items", *WORKER, DEMO_ITEMS, 60_000),
+    Case("signals_demo_items", *WORKER, DEMO_ITEMS, 60_000, signals=True),
     Case("plain_demo_items", *PLAIN, DEMO_ITEMS, 6_000),
     Case("worker_27k_items", *WORKER, LARGE_ITEMS, 40_000),
     Case("plain_27k_items", *PLAIN, LARGE_ITEMS, 4_000),
@@ -57,6 +60,7 @@ CASES = (
 )
 RATIOS = {
     "ratio_demo_items": ("worker_demo_items", "plain_demo_items", 10.0),
+    "ratio_demo_items_signals": ("signals_demo_items", "plain_demo_items", 10.0),
     "ratio_27k_items": ("worker_27k_items", "plain_27k_items", 6.0),
     "ratio_spine": ("spine", "noop", 10.0),
 }
@@ -92,7 +96,7 @@ def drain(bootstrap: str, case: Case, folder: Path, repeat: int) -> tuple[float,
     with administration(bootstrap) as admin:
         topic_table.create(admin, topic_table.topic_table(topics, partitions=PARTITIONS))
     if case.n_items:
-        publish_model(bootstrap, topics, *made_model(case.n_items))
+        publish_model(bootstrap, topics, *made_model(case.n_items, rules=SignalRules() if case.signals else None))
     asyncio.run(fill(bootstrap, topics, backlog_of(case)))
     environ = {
         "HRNN_KAFKA_BOOTSTRAP": bootstrap,
