@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -67,7 +67,7 @@ class WorkerSettings(KafkaSettings):
         gt=0,
         description="how often items' signals are counted, sent and taken over: fresh to a second, at a bounded cost",
     )
-    half_lives_s: tuple[float, ...] = Field(
+    half_lives_s: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         SignalRules.half_lives_s, description="of the items' counts, seconds; must include those of the models"
     )
     successor_half_life_s: float = Field(

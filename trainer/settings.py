@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -82,7 +82,7 @@ class FittingSettings(BaseSettings):
     tied: bool = Field(
         default=True, description="one matrix for what items say and for what they answer: half as much to learn"
     )
-    half_lives_s: tuple[float, ...] = Field(
+    half_lives_s: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=SignalRules.half_lives_s,
         description="of live trends, seconds; the workers' own setting, or their models are refused; [] for no trends",
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 
 from stream.cli.failures import Failure
 from stream.kafka_access import KafkaAccess
@@ -56,6 +56,11 @@ def load(kind: type[S], **given: object) -> S:
         name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
         value = SHOWN_SECRET if name in secrets() else first["input"]
         raise Failure(f"{name}={value}: {first['msg']}", "correct or unset it", exit_code=2) from None
+    except SettingsError as error:  # of values with parts, which are read as JSON
+        name = PREFIX + str(error).split('"')[1].upper()
+        raise Failure(
+            f"{name}={os.environ.get(name)} is no list", "write it as JSON: [3600, 86400]", exit_code=2
+        ) from None
     return settings
 
 
@@ -91,6 +96,8 @@ def all_variables() -> list[Variable]:
                 continue
             name = PREFIX + field_name.upper()
             default = "" if field.default is None else str(field.default)
+            if isinstance(field.default, tuple):
+                default = str(list(field.default))  # as it has to be written
             if name not in found:
                 found[name] = Variable(name, reader, default, field.description or "")
                 continue

@@ -35,3 +35,17 @@ def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) 
     settings = read_settings(kafka_bootstrap="b:2", topic_prefix=None)
     assert settings.kafka_bootstrap == "b:2"
     assert settings.topics.interactions == "env-interactions"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("abc", "is no list"), ("5", "tuple"), ("[-1]", "greater than 0"), ('["x"]', "number"), ("[1e999]", "finite")],
+)
+def test_half_lives_that_nothing_can_decay_by_are_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    monkeypatch.setenv("HRNN_HALF_LIVES_S", value)
+    with pytest.raises(Failure) as failure:
+        load(WorkerSettings)
+    assert "HRNN_HALF_LIVES_S" in failure.value.what
+    assert said in failure.value.what
