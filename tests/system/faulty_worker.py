@@ -1,4 +1,4 @@
-"""A worker with one fault put in, to see that the checks find it: FAULT is drop, twice, torn, silent or none."""
+"""A worker with one fault put in, to see that the checks find it: FAULT names one of FAULTS."""
 
 from __future__ import annotations
 
@@ -70,12 +70,27 @@ def silent() -> None:
     """Store an event's state and send no list for it."""
     decide, seen = Recommender.decide, 0
 
-    def deciding(*arguments: Any) -> Decision:
+    def deciding(*arguments: Any, **more: Any) -> Decision:
         nonlocal seen
-        decision = decide(*arguments)
+        decision = decide(*arguments, **more)
         before, seen = seen, seen + len(decision.recommendations)
         if before < FAULT_AT <= seen:
             del decision.recommendations[FAULT_AT - before - 1]
+        return decision
+
+    Recommender.decide = deciding  # type: ignore[method-assign]
+
+
+def uncounted() -> None:
+    """Do not tell the item stage of one thing that an event means to an item."""
+    decide, seen = Recommender.decide, 0
+
+    def deciding(*arguments: Any, **more: Any) -> Decision:
+        nonlocal seen
+        decision = decide(*arguments, **more)
+        before, seen = seen, seen + len(decision.transitions)
+        if before < FAULT_AT <= seen:
+            del decision.transitions[FAULT_AT - before - 1]
         return decision
 
     Recommender.decide = deciding  # type: ignore[method-assign]
@@ -86,6 +101,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "twice": twice,
     "torn": torn,
     "silent": silent,
+    "uncounted": uncounted,
     "none": lambda: None,
 }
 

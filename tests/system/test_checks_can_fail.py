@@ -64,3 +64,10 @@ async def test_a_list_that_was_not_sent_is_found(kafka: str, topic_prefix: str, 
     report = await audited_with("silent", kafka, topic_prefix, tmp_path)
     assert (report.lost, report.wrong_states, report.wrong_lists) == (1, 0, 0), report
     assert not report.passed
+
+
+async def test_what_the_item_stage_was_not_told_is_found(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    report = await audited_with("uncounted", kafka, topic_prefix, tmp_path)
+    assert (report.lost, report.wrong_states, report.wrong_lists) == (0, 0, 0), report
+    assert report.wrong_signals == 1, report
+    assert not report.passed

@@ -13,7 +13,7 @@ import pytest
 FIGURES = {
     "events", "applied", "dead_letters", "late", "recommendations", "lost", "wrong_states", "model_versions", "swaps",
     "hit_rate_at_10", "popularity_hit_rate_at_10", "recent_popularity_hit_rate_at_10", "events_per_s",
-    "latency_p50_ms", "latency_p99_ms",
+    "latency_p50_ms", "latency_p99_ms", "requests", "request_latency_p50_ms", "request_latency_p99_ms", "wrong_signals",
 }  # fmt: skip
 
 
@@ -33,6 +33,8 @@ def test_the_demo_ends_well_with_a_line_of_figures(tmp_path: Path) -> None:
     figures = json.loads(lines[-1])
     assert set(figures) == FIGURES
     assert figures["events"] == figures["applied"] == figures["recommendations"] == 6000
+    assert figures["wrong_signals"] == 0
+    assert figures["requests"] > 0
     assert figures["lost"] == figures["wrong_states"] == figures["late"] == figures["dead_letters"] == 0
     assert figures["swaps"] >= 1
     assert figures["model_versions"] >= 2
