@@ -119,10 +119,10 @@ def transitions(
     weights: dict[str, float] = {}
     for weight, before in zip(LAST_ITEMS, reversed(last_items), strict=False):
         weights[before] = weights.get(before, 0.0) + weight
-    return [
-        (item_id, Transition(timestamp, partition, offset)),
-        *((before, Transition(timestamp, partition, offset, item_id, weight)) for before, weight in weights.items()),
-    ]
+    made = [(item_id, Transition(timestamp, partition, offset))]
+    for before, weight in weights.items():
+        made.append((before, Transition(timestamp, partition, offset, item_id, weight)))
+    return made
 
 
 def apply(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.contracts import Recommendation, rec_id
+from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender, SourcedEvent, UserKey
 from models.scoring import Moment
@@ -29,6 +30,7 @@ class Counting(Recommender):
         events: Sequence[SourcedEvent],
         generated_at: float,
         moment: Moment | None = None,
+        live: LiveItems | None = None,
     ) -> Decision:
         """Do as little as a stateful answer can."""
         decision = Decision()
