@@ -38,7 +38,7 @@ GATHERED_RECORDS = 32 * 1024  # of a topic that is gathered: some MB
 GATHER_REST = 1.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
 COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
-CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait for the others
+CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait long for the others
 
 
 class NotSent(Exception):
@@ -129,7 +129,8 @@ class BatchConsumer(driver.Consumer):
             await self._wait_for_change(POLL_S)
             return
         due_s = [
-            self._gather_from.get(topic, 0.0) - time.monotonic()
+            # one that is due and has no room is looked at again soon, not at once and for ever
+            self._gather_from.get(topic, 0.0) - time.monotonic() if self._has_room(topic) else CROWDED_POLL_S
             for topic, source in self.app.sources.items()
             if source.gathered_s
         ]

@@ -68,29 +68,25 @@ def torn() -> None:
 
 def silent() -> None:
     """Store an event's state and send no list for it."""
-    decide, seen = Recommender.decide, 0
-
-    def deciding(*arguments: Any, **more: Any) -> Decision:
-        nonlocal seen
-        decision = decide(*arguments, **more)
-        before, seen = seen, seen + len(decision.recommendations)
-        if before < FAULT_AT <= seen:
-            del decision.recommendations[FAULT_AT - before - 1]
-        return decision
-
-    Recommender.decide = deciding  # type: ignore[method-assign]
+    _forget_one("recommendations")
 
 
 def uncounted() -> None:
     """Do not tell the item stage of one thing that an event means to an item."""
+    _forget_one("transitions")
+
+
+def _forget_one(what: str) -> None:
+    """Leave one out of what decisions list."""
     decide, seen = Recommender.decide, 0
 
     def deciding(*arguments: Any, **more: Any) -> Decision:
         nonlocal seen
         decision = decide(*arguments, **more)
-        before, seen = seen, seen + len(decision.transitions)
+        listed = getattr(decision, what)
+        before, seen = seen, seen + len(listed)
         if before < FAULT_AT <= seen:
-            del decision.transitions[FAULT_AT - before - 1]
+            del listed[FAULT_AT - before - 1]
         return decision
 
     Recommender.decide = deciding  # type: ignore[method-assign]
