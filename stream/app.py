@@ -25,11 +25,12 @@ from prometheus_client import CollectorRegistry
 from models import signals, state
 from models.recommender import Recommender
 from stream.changelog import Changelog
-from stream.delivery import Batch, BatchApp, NotSent, Source
+from stream.delivery import Batch, BatchApp, Source
 from stream.item_stage import ItemStage
 from stream.model_feed import ModelFeed
 from stream.recovery import BatchTableManager
 from stream.request_stage import RequestStage
+from stream.sending import NotSent
 from stream.settings import WorkerSettings
 from stream.signal_feed import SignalFeed
 from stream.stream_clock import StreamClock

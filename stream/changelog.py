@@ -19,7 +19,6 @@ import logging
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import aiokafka
@@ -28,39 +27,9 @@ from aiokafka import TopicPartition
 from faust.types import TP
 
 from stream.log_reader import Record, log_reader, read_stretch
+from stream.sending import Append, append
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Append:
-    """One record batch on its way to a partition."""
-
-    partition: int
-    records: int
-    acked: asyncio.Future[Any]
-
-
-async def append(
-    producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: Iterable[tuple[bytes, bytes]]
-) -> list[Append]:
-    """Queue key-value records for one partition as few record batches; the appends are acked in order."""
-    appends: list[Append] = []
-    builder = producer.create_batch()
-    for key, value in records:
-        if builder.append(key=key, value=value, timestamp=None) is None:
-            appends.append(await _send(producer, builder, topic, partition))
-            builder = producer.create_batch()
-            builder.append(key=key, value=value, timestamp=None)
-    if builder.record_count():
-        appends.append(await _send(producer, builder, topic, partition))
-    return appends
-
-
-async def _send(producer: aiokafka.AIOKafkaProducer, builder: Any, topic: str, partition: int) -> Append:
-    builder.close()
-    records = builder.record_count()
-    return Append(partition, records, await producer.send_batch(builder, topic, partition=partition))
 
 
 class Changelog:

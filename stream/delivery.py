@@ -41,13 +41,6 @@ POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking
 CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait long for the others
 
 
-class NotSent(Exception):
-    """A batch is not known to be written, and has to be read and decided again; the text says why."""
-
-
-PAUSED = "the worker had paused for longer than the session timeout"
-
-
 class Source(NamedTuple):
     """How a source topic comes to its agent."""
 

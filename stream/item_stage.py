@@ -8,15 +8,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
-
 from models import signals
 from models.contracts import BadRecord, Topics
 from models.signals import NOTHING, BadSignals, SignalRules, Transition
-from stream.changelog import Append, Changelog, append
-from stream.delivery import PAUSED, Batch, BatchApp, NotSent
+from stream.changelog import Changelog
+from stream.delivery import Batch, BatchApp
 from stream.log_reader import Record
 from stream.rejects import send_dead_letters
+from stream.sending import PAUSED, Append, NotSent, append, or_not_sent
 from stream.telemetry import Telemetry
 
 SLICE = 128  # items folded at once, some 10 ms: a batch of events waits for no more
@@ -89,21 +88,17 @@ class ItemStage:
         return Folding(fold, redelivered, appends, others)
 
     async def _confirm(self, folding: Folding) -> None:
-        try:
+        with or_not_sent(self._telemetry):
             for sent in folding.others:
                 await sent
             await self._changelog.confirm(self._app.kafka_producer(), folding.appends)
-        except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
-            self._telemetry.producer_errors.inc()
-            raise NotSent(str(error) or type(error).__name__) from None
         telemetry, fold = self._telemetry, folding.fold
         total = sum(len(given) for of_items in fold.of_items.values() for given in of_items.values())
         telemetry.transitions.labels("applied").inc(total - folding.redelivered)
         telemetry.transitions.labels("redelivered").inc(folding.redelivered)
         telemetry.transitions.labels("invalid").inc(len(fold.rejects))
         telemetry.signals_emitted.inc(sum(map(len, fold.of_items.values())))
-        for _, reject in fold.rejects:
-            telemetry.dead_letters.labels(reject.reason).inc()
+        telemetry.refused(error for _, error in fold.rejects)
 
     def _fold(
         self, fold: Fold, partition: int, keys: Sequence[bytes]

@@ -32,9 +32,10 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.types import TP
 from mode import Service
 
-from stream.changelog import Changelog, append
+from stream.changelog import Changelog
 from stream.delivery import BatchApp
 from stream.log_reader import log_reader, read_stretch
+from stream.sending import append
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -9,18 +9,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
-
 from models import contracts, state
 from models.contracts import BadRecord, Recommendation, Request, Source, Topics, decode_request
 from models.popularity import Popularity
 from models.recommender import Recommender
 from models.walk import SourcedRequest
-from stream.changelog import Changelog, append
-from stream.delivery import PAUSED, Batch, BatchApp, NotSent
-from stream.intake import Origin, home_of, origin_header_of, origin_of
+from stream.changelog import Changelog
+from stream.delivery import Batch, BatchApp
+from stream.intake import Origin, home_of, origin_of
 from stream.log_reader import Record
 from stream.rejects import send_dead_letters
+from stream.sending import PAUSED, NotSent, append, or_not_sent, send_on
 from stream.signal_feed import SignalFeed
 from stream.telemetry import Telemetry
 
@@ -80,18 +79,10 @@ class RequestStage:
             sent += [each.acked for each in await append(producer, self._topics.recommendations, partition, records)]
         sent += await send_dead_letters(producer, self._topics.dead_letters, asked.rejects)
         for record, request, home in asked.elsewhere:
-            headers = [*record.headers, origin_header_of(record)]
-            sent.append(
-                await producer.send(
-                    record.topic, value=record.value, key=request.user_id.encode(), partition=home, headers=headers
-                )
-            )
-        try:
+            sent.append(await send_on(producer, record, request.user_id, home))
+        with or_not_sent(self._telemetry):
             for each in sent:
                 await each
-        except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
-            self._telemetry.producer_errors.inc()
-            raise NotSent(str(error) or type(error).__name__) from None
         self._telemetry.stage.labels("answer").observe(time.perf_counter() - started)
         self._count(asked)
 
@@ -134,8 +125,7 @@ class RequestStage:
         telemetry.requests.labels("answered").inc(len(asked.here))
         telemetry.requests.labels("forwarded").inc(len(asked.elsewhere))
         telemetry.requests.labels("invalid").inc(len(asked.rejects))
-        for _, error in asked.rejects:
-            telemetry.dead_letters.labels(error.reason).inc()
+        telemetry.refused(error for _, error in asked.rejects)
         now = time.time()
         for _, sourced in asked.here:
             telemetry.request_latency.observe(now - sourced.now)

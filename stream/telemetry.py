@@ -12,7 +12,7 @@ from pathlib import Path
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from models.contracts import POPULARITY
+from models.contracts import POPULARITY, BadRecord
 from models.live_items import LiveItems
 from models.recommender import Moved, Trial
 from models.state import EMITTED_ITEMS
@@ -326,6 +326,11 @@ class Telemetry:
             found = os.statvfs(folder)
             self._volume_size.set(found.f_blocks * found.f_frsize)
             self._volume_available.set(found.f_bavail * found.f_frsize)
+
+    def refused(self, errors: Iterable[BadRecord]) -> None:
+        """Count dead letters by their reason."""
+        for error in errors:
+            self.dead_letters.labels(error.reason).inc()
 
     def set_recovery_state(self, state: str) -> None:
         """Say which of the states the worker is in."""

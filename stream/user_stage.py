@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
 
 from models import contracts, state
 from models.contracts import POPULARITY, BadRecord
@@ -20,12 +19,12 @@ from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender
 from models.signals import encode_transition
-from stream.changelog import Append, Changelog, append
-from stream.delivery import PAUSED, Batch, BatchApp, NotSent
-from stream.intake import Intake, home_of, origin_header_of, sourced, strays, take_in
-from stream.log_reader import Record
+from stream.changelog import Changelog
+from stream.delivery import Batch, BatchApp
+from stream.intake import Intake, home_of, sourced, strays, take_in
 from stream.open_sessions import OpenSessions
 from stream.rejects import send_dead_letters
+from stream.sending import PAUSED, Append, NotSent, append, or_not_sent, send_on
 from stream.signal_feed import SignalFeed
 from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
@@ -103,18 +102,13 @@ class UserStage:
         if not self._app.batch_consumer.may_send(sending.batch):
             raise NotSent(PAUSED)
         producer = self._app.kafka_producer()
-        try:
-            with self._timed("ack"):
-                transitions: list[Append] = []
-                for partition, records in sending.transitions.items():
-                    transitions += await append(producer, self._topics.transitions, partition, records)
-                for sent in (*sending.others, *(each.acked for each in transitions)):
-                    await sent
-                await self._changelog.confirm(producer, sending.appends)
-        except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
-            # expired in the producer, through a pause of ours or the broker's: what did arrive is harmless twice
-            self._telemetry.producer_errors.inc()
-            raise NotSent(str(error) or type(error).__name__) from None
+        with or_not_sent(self._telemetry), self._timed("ack"):
+            transitions: list[Append] = []
+            for partition, records in sending.transitions.items():
+                transitions += await append(producer, self._topics.transitions, partition, records)
+            for sent in (*sending.others, *(each.acked for each in transitions)):
+                await sent
+            await self._changelog.confirm(producer, sending.appends)
         self._count(sending.intake, sending.decision, sending.forwards)
 
     # -- deciding (in the thread) -----------------------------------------------------------------------------------
@@ -199,20 +193,9 @@ class UserStage:
             others += [sent.acked for sent in await append(producer, topic, partition, records)]
         others += await send_dead_letters(producer, self._topics.dead_letters, intake.rejects)
         for index, home in forwards.items():
-            others.append(await self._forward(producer, *intake.events[index], home))
+            record, event = intake.events[index]
+            others.append(await send_on(producer, record, event.user_id, home))
         return appends, others
-
-    async def _forward(
-        self, producer: aiokafka.AIOKafkaProducer, record: Record, event: contracts.Event, home: int
-    ) -> asyncio.Future[Any]:
-        sent: asyncio.Future[Any] = await producer.send(
-            record.topic,
-            value=record.value,
-            key=event.user_id.encode(),
-            partition=home,
-            headers=[*record.headers, origin_header_of(record)],
-        )
-        return sent
 
     # -- counting ---------------------------------------------------------------------------------------------------
 
@@ -224,8 +207,7 @@ class UserStage:
         telemetry.events.labels("late").inc(outcomes.late)
         telemetry.events.labels("invalid").inc(len(intake.rejects) - outcomes.late)
         telemetry.forwarded.inc(len(forwards))
-        for _, error in intake.rejects:
-            telemetry.dead_letters.labels(error.reason).inc()
+        telemetry.refused(error for _, error in intake.rejects)
         self._tell_refused(error.reason for _, error in intake.rejects)
         by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
         telemetry.recommendations.labels("fallback").inc(by_popularity)

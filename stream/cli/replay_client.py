@@ -13,11 +13,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ConsumerStoppedError
 
 from models.contracts import Event, Request, Topics, decode_recommendation, encode
-from stream.changelog import append
 from stream.cli.connection import client_options
 from stream.cli.live_quality import LiveQuality
 from stream.cli.produce import value_of
 from stream.intake import home_of
+from stream.sending import append
 
 ASKING_CHUNK = 16  # while users ask: the lists of a chunk's users are made before its first event, so are their signals
 CHUNK = 128  # events sent at once: small beside the window, so that the load is even

@@ -21,13 +21,13 @@ import psutil
 
 from models.contracts import Event, Topics
 from models.signals import SignalRules
-from stream.changelog import append
 from stream.cli import topics as topic_table
 from stream.cli.broker import LocalKafka
 from stream.cli.connection import administration
 from stream.cli.processes import Process, free_port
 from stream.cli.produce import value_of
 from stream.intake import home_of
+from stream.sending import append
 from tests.made import made_model, publish_model
 
 DEMO_ITEMS, LARGE_ITEMS = 10_506, 27_000

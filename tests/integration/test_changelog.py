@@ -12,8 +12,8 @@ import aiokafka
 import pytest
 
 from models import state
-from stream.changelog import append
 from stream.cli.processes import Process
+from stream.sending import append
 from tests.running import READY_S, Deployment, assert_passes, log_of, made_events, restored, wait_until
 
 

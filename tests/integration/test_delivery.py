@@ -11,9 +11,9 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from stream.changelog import append
 from stream.cli.processes import Process
 from stream.cli.produce import value_of
+from stream.sending import append
 from tests.running import (
     READY_S,
     SESSION_TIMEOUT_S,

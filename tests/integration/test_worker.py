@@ -14,9 +14,9 @@ import aiokafka
 import pytest
 
 from models.contracts import rec_id
-from stream.changelog import append
 from stream.cli.processes import Process
 from stream.intake import home_of
+from stream.sending import append
 from tests.made import junk_values
 from tests.running import ITEMS, Deployment, assert_passes, made_events, wait_until
 

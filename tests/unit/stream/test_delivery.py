@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faust.types import TP
 
-from stream.delivery import Batch, BatchConsumer
+from stream.delivery import CROWDED_POLL_S, IN_FLIGHT, POLL_S, Batch, BatchConsumer, Source
 
 TOPIC = "interactions"
 A, B = TP(TOPIC, 0), TP(TOPIC, 1)
@@ -130,3 +130,22 @@ async def test_a_worker_that_finishes_nothing_lags_from_its_assignment_on() -> N
     [(records, seconds)] = books.lag(began + 100.0).values()
     assert records == 4
     assert seconds == pytest.approx(100.0, abs=2.0)
+
+
+async def test_a_topic_that_is_due_and_has_no_room_is_not_asked_for_without_a_pause() -> None:
+    waited: list[float] = []
+
+    class Asked(Books):
+        async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+            waited.append(timeout)
+            assert active_partitions == {A}
+            return {}
+
+    books = Asked({A: 0})
+    books.app.sources = {TOPIC: Source(cast(Any, None)), "transitions": Source(cast(Any, None), gathered_s=1.0)}
+    await books._fetch_prompt({A, TP("transitions", 0)})
+    books._queued["transitions"] = IN_FLIGHT
+    await books._fetch_prompt({A, TP("transitions", 0)})
+    books._queued["transitions"], books._gather_from["transitions"] = 0, time.monotonic() + 100.0
+    await books._fetch_prompt({A, TP("transitions", 0)})
+    assert waited == [0.0, CROWDED_POLL_S, POLL_S]
