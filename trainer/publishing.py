@@ -65,7 +65,7 @@ class Serving:
 
 
 def version_name(blob: bytes, trained_at: float) -> str:
-    """Name a version, so that names sort by time: 20261121T143301Z-<first 8 hex digits of its sha256>."""
+    """Name a version, so that names sort by time, to a second: 20261121T143301Z-<first 8 hex digits of its sha256>."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(trained_at))
     return f"{stamp}-{hashlib.sha256(blob).hexdigest()[:8]}"
 
@@ -102,7 +102,7 @@ class ModelTopic:
         current = self.serving().version
         return [
             Listed(self._manifests[version], version == current)
-            for version in sorted(self._manifests, reverse=True)
+            for version in self._newest_first()
             if self._complete(version)
         ]
 
@@ -148,13 +148,17 @@ class ModelTopic:
         Chunks that have no manifest are removed as well, once a newer version is whole: nobody will finish them.
         """
         current = self.serving().version
-        whole = sorted(self._manifests, reverse=True)
+        whole = self._newest_first()
         kept = {current, *whole[:keep]}
         newest = whole[0] if whole else ""
         removed = sorted(v for v in {*whole, *self._chunks} if v not in kept and (v in self._manifests or v < newest))
         for version in removed:
             self._remove(version)
         return removed
+
+    def _newest_first(self) -> list[str]:
+        # by the manifest's own time: names tell it to a second, and two quick runs fall into one
+        return sorted(self._manifests, key=lambda version: (self._manifests[version].trained_at, version), reverse=True)
 
     def _remove(self, version: str) -> None:
         # the manifest first: a reader never finds one whose chunks are on their way out
