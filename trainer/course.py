@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.control import DEFAULT_BOUNDS_S
 from models.hrnn import HRNN, HRNNConfig, StepInputs
 from trainer import warm_start
+from trainer.descent import Descent
 from trainer.encoding import build_catalogue, encode
 from trainer.histories import Histories, Ints
 from trainer.lanes import Lanes
@@ -24,9 +25,6 @@ from trainer.settings import FittingSettings
 from trainer.signal_replay import SignalReplay
 from trainer.warm_start import Learned
 
-CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
-RISE = 0.15  # of all steps the rate rises, then falls by a cosine: one cycle (Smith 2018)
-HASTE = 10.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 SMOOTHING = 0.1  # occurrences that every item is granted: one seen long ago is unlikely, not impossible
 
 Mask = npt.NDArray[np.bool_]
@@ -218,46 +216,6 @@ class Course:
 
     def _on_device(self, array: npt.NDArray[np.floating[Any]]) -> Tensor:
         return torch.from_numpy(array.astype(np.float32)).to(self._device)
-
-
-class Descent:
-    """AdamW, its rate in one cycle over `steps`, or constant when there are none."""
-
-    def __init__(self, model: HRNN, rate: float, steps: int = 0, weight_decay: float = 0.0) -> None:
-        """Begin at the cycle's start."""
-        self._model = model
-        self._rate = rate
-        self._steps = steps
-        self._taken = 0
-        named = dict(model.named_parameters())
-        mixture = [name for name in named if name.startswith("mixture")]
-        # of items and types nothing decays: those seen once would fade between their epochs
-        shared = [name for name in ("cell.weight_ih", "cell.weight_hh", "out.weight") if weight_decay]
-        others = [name for name in named if name not in (*mixture, *shared)]
-        groups = [
-            {"params": [named[name] for name in names], "share": share, "weight_decay": decay}
-            for names, share, decay in ((others, 1.0, 0.0), (mixture, HASTE, 0.0), (shared, 1.0, weight_decay))
-            if names
-        ]
-        self._optimizer = torch.optim.AdamW(groups, rate, fused=True)
-
-    def step(self, loss: Tensor) -> None:
-        """Follow one gradient."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * self._share() * group["share"]
-        self._taken += 1
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._model.parameters(), CLIP)
-        self._optimizer.step()
-
-    def _share(self) -> float:
-        if not self._steps:
-            return 1.0
-        done = min(self._taken / self._steps, 1.0)
-        if done < RISE:
-            return 0.04 + 0.96 * done / RISE
-        return max(0.5 + 0.5 * math.cos(math.pi * (done - RISE) / (1 - RISE)), 0.001)
 
 
 def _importance(histories: Histories, until: float, settings: FittingSettings) -> npt.NDArray[np.float64]:

@@ -16,7 +16,6 @@ WITHOUT_SIGNALS: dict[str, Any] = {
     "tied": False,
     "lanes": 64,
     "learning_rate": 5e-3,
-    "epochs": 3,
     "dropout": 0.1,
 }
 """What suits a net that knows no signals, where the environment does not say otherwise."""

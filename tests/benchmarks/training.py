@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from models.contracts import Event
-from trainer.course import Course, Descent
+from trainer.course import Course
+from trainer.descent import Descent
 from trainer.histories import Histories, from_events
 from trainer.settings import FittingSettings
 
@@ -43,7 +44,7 @@ def main() -> None:
     course = Course(histories, math.inf, settings, None)
     prepared = time.process_time() - begun
     part = course.training_part(math.inf)
-    descent = Descent(course.model, settings.learning_rate)
+    descent = Descent(course.model, settings.learning_rate, course.steps(part))
     rng = np.random.default_rng(0)
     asked = int((part.weights > 0).sum())
     course.epoch(part, descent, rng, lambda: False)  # the first touches all memory

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.hrnn import HRNN, HRNNConfig
 from tests.unit.trainer.made import circles, quick, served, session
-from trainer.course import Course, Descent, NothingToLearn
+from trainer.course import Course, NothingToLearn
 from trainer.evaluation import evaluate, trials
 from trainer.fitting import finish, fit, newest_slice
 from trainer.histories import from_sessions
@@ -128,17 +127,6 @@ def test_recent_events_weigh_more_unless_the_mask_is_off() -> None:
     assert (weighed[first_user].diff() > 0).all()
     assert set(plain.tolist()) == {0.0, 1.0}
     assert plain.sum() == histories.n_events - histories.n_users  # all but each user's last
-
-
-def test_weight_decay_leaves_what_only_some_items_have_alone() -> None:
-    model = HRNN(HRNNConfig(5, hidden_dimension=4, repeats=True))
-    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    nothing = sum((tensor * 0).sum() for tensor in model.parameters())
-    assert isinstance(nothing, torch.Tensor)
-    Descent(model, 0.1, weight_decay=0.5).step(nothing)
-    decayed = {name for name, tensor in model.named_parameters() if not torch.equal(tensor, before[name])}
-    assert decayed == {"cell.weight_ih", "cell.weight_hh", "out.weight"}
-    torch.testing.assert_close(model.out.weight, before["out.weight"] * 0.95)
 
 
 @pytest.mark.parametrize("events", [[], [("a", 1.0, None, None)]])
