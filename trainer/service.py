@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from kafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
@@ -113,7 +112,6 @@ class TrainerService:
         Raises TopicMissing, KafkaError, TimeoutError.
         """
         begun = time.monotonic()
-        torch.set_num_threads(1)  # see losses.py: more wait for one another where cores are shared
         self._read_sessions()
         since = self._read_serving()
         self._not_ready = ""
