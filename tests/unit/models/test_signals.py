@@ -101,8 +101,6 @@ def test_the_codec_gives_back_what_it_was_given(log: list[Transition], offset: i
     value = signals.encode(state)
     assert signals.decode(value) == state
     assert signals.applied_offset(value) == state.applied_offset == offset
-    for one in log:
-        assert signals.decode_transition(signals.encode_transition(one)) == one
 
 
 @pytest.mark.parametrize("value", [b"", b"\x01", b"\x09" + bytes(8), signals.encode(NOTHING)[:-3], b"\xff" * 60])
@@ -110,7 +108,56 @@ def test_other_bytes_are_refused(value: bytes) -> None:
     with pytest.raises(BadSignals):
         signals.decode(value)
     with pytest.raises(BadSignals):
-        signals.decode_transition(value)
+        signals.decode_transitions(value)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), logs()), max_size=5), st.integers(3, 400))
+def test_records_of_transitions_say_all_in_order(of_items: list[tuple[str, list[Transition]]], most_bytes: int) -> None:
+    made = [(item_id, one) for item_id, log in of_items for one in log]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "TRANSITIONS_BYTES", most_bytes)
+        values = signals.encode_transitions(made)
+    read = [signals.decode_transitions(value) for value in values]
+    assert [one for of_record in read for one in of_record] == made
+    assert all(len(value) <= most_bytes or len(one) <= 1 for value, one in zip(values, read, strict=True))
+
+
+@given(st.binary(max_size=60))
+def test_bytes_are_transitions_or_refused(value: bytes) -> None:
+    for given_bytes in (value, bytes([signals.TRANSITIONS_VERSION]) + value):
+        try:
+            read = signals.decode_transitions(given_bytes)
+        except BadSignals:
+            continue
+        [again] = signals.encode_transitions(read)
+        assert signals.decode_transitions(again) == read
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Transition(math.nan, 0, 0),
+        Transition(math.inf, 0, 0),
+        Transition(-1.0, 0, 0),
+        Transition(1.0, -1, 0),
+        Transition(1.0, 2**31, 0),
+        Transition(1.0, 0, -1),
+        Transition(1.0, 0, 2**63),
+        Transition(1.0, 0, 0, ""),
+        Transition(1.0, 0, 0, "a", math.nan),
+        Transition(1.0, 0, 0, "a", -math.inf),
+    ],
+)
+def test_a_transition_that_no_event_makes_is_refused(one: Transition) -> None:
+    [value] = signals.encode_transitions([("a", one)])
+    with pytest.raises(BadSignals, match="can't be read"):
+        signals.decode_transitions(value)
+
+
+def test_transitions_of_another_version_are_named() -> None:
+    for kind in (2, 3):  # a record of one transition, as it was: no successor, or one
+        with pytest.raises(BadSignals, match=f"transitions of version {kind}; this code reads version 4"):
+            signals.decode_transitions(bytes([kind]) + bytes(28))
 
 
 def test_given_states_stay_as_they_are() -> None:
