@@ -31,10 +31,8 @@ _first, _second = itemgetter(0), itemgetter(1)
 
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
-_FADED = 1e-200  # what is scaled by less might become 0, by which a sum tells that it has not begun
+_FADED = 1e-30  # what is scaled by less might become 0 in float32, by which a sum tells that it has not begun
 _NO_ROWS: Rows = np.zeros(0, np.int64)
-_NO_SCORES: Floats = np.zeros(0, np.float32)
-_NO_WEIGHTS: Doubles = np.zeros(0, np.float64)
 
 
 class SignalTable:
@@ -54,7 +52,7 @@ class SignalTable:
         self._successors: dict[int, dict[int, float]] = {}
         self._landmarks: dict[int, float] = {}
         self._taken: dict[int, tuple[float, Taken, Floats]] = {}  # as `put`: of what time, rows, weights
-        self._sums: Doubles = np.zeros(0)  # by row, and 0 but while some are summed
+        self._sums: Floats = np.zeros(0, np.float32)  # by query and row, and 0 but while some are summed
 
     @property
     def n_rows(self) -> int:
@@ -125,39 +123,49 @@ class SignalTable:
 
     def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
         """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S,)."""
-        rows, weights = self._weights_put(last_rows, t) if self._taken else self._weights(last_rows, t)
-        if not len(rows):
-            return _NO_ROWS, _NO_SCORES
+        if self._taken:
+            laid, scored = self.successors_of([last_rows], [t])
+            return laid[0], scored[0]
+        rows, weights = self._weights(last_rows, t)
         scores = np.log1p(GAIN * weights).astype(np.float32)
         if len(rows) > LISTED:
             best = np.argpartition(-scores, LISTED)[:LISTED]
             rows, scores = rows[best], scores[best]
         return rows, scores
 
-    def _weights_put(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
-        parts = []
-        for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
-            taken = self._taken.get(before)
-            if taken is not None and before:
-                at, rows, weights = taken
-                scale = weight * 0.5 ** (max(t - at, 0.0) / self.rules.successor_half_life_s)
-                if scale > _FADED:
-                    parts.append((rows, weights.astype(np.float64) * scale))
-        if len(parts) <= 1:
-            return (parts[0][0].astype(np.int64), parts[0][1]) if parts else (_NO_ROWS, _NO_WEIGHTS)
-        # sums at the rows' own places: sorting the rows to find the equal ones takes twice as long
-        if len(self._sums) < self.n_rows:
-            self._sums = np.zeros(2 * self.n_rows)
-        sums: Doubles = self._sums
-        first_seen: list[Taken] = []
-        for rows, weights in parts:
-            held = sums[rows]
-            first_seen.append(rows[held == 0.0])
-            sums[rows] = held + weights
-        distinct = np.concatenate(first_seen).astype(np.int64)
-        summed = sums[distinct]
+    def successors_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+        """Read `successors` of B users, each at a time of its own, `padded` -> rows (B, S), scores (B, S)."""
+        if not self._taken:
+            return padded(map(self.successors, last_rows, at))
+        n_rows = self.n_rows
+        if len(self._sums) < len(last_rows) * n_rows:
+            self._sums = np.zeros(len(last_rows) * (n_rows + n_rows // 4), np.float32)
+        sums = self._sums
+        first_seen = []
+        # sums at the places' own rows, the last items first, then those before: an item lists a row once
+        for back, weight in enumerate(LAST_ITEMS, 1):
+            parts = []
+            for number, (last, t) in enumerate(zip(last_rows, at, strict=True)):
+                taken = self._taken.get(last[-back]) if len(last) >= back else None
+                if taken is not None:
+                    scale = weight * 0.5 ** (max(t - taken[0], 0.0) / self.rules.successor_half_life_s)
+                    if scale > _FADED:
+                        parts.append((taken[1], taken[2], scale, number * n_rows))
+            if parts:
+                rows, weights, scales, begins = zip(*parts, strict=True)
+                counts = list(map(len, rows))
+                places = np.concatenate(rows) + np.repeat(np.array(begins, np.int64), counts)
+                held = sums[places]
+                first_seen.append(places[held == 0.0])
+                sums[places] = held + np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
+        distinct = np.sort(np.concatenate(first_seen)) if first_seen else _NO_ROWS
+        scores = np.log1p(GAIN * sums[distinct])
         sums[distinct] = 0.0
-        return distinct, summed
+        laid, scores = side_by_side(distinct, scores, len(last_rows), n_rows)
+        if laid.shape[1] > LISTED:
+            best = np.argpartition(-scores, LISTED, axis=1)[:, :LISTED]
+            laid, scores = np.take_along_axis(laid, best, 1), np.take_along_axis(scores, best, 1)
+        return laid, scores
 
     def _weights(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
         summed: dict[int, float] = {}
@@ -186,3 +194,16 @@ def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
         rows[number, : len(row)] = row
         values[number, : len(value)] = value
     return rows, values
+
+
+def side_by_side(places: Rows, values: Floats, queries: int, n_rows: int) -> tuple[Rows, Floats]:
+    """Lay sparse scores side by side as `padded` does: places (N,), query x n_rows + row, rising; values (N,)."""
+    bounds = np.searchsorted(places, np.arange(queries + 1) * n_rows)
+    counts = np.diff(bounds)
+    query = np.repeat(np.arange(queries), counts)
+    column = np.arange(len(places)) - np.repeat(bounds[:-1], counts)
+    laid = np.zeros((queries, int(counts.max(initial=0))), np.int64)
+    scores = np.zeros(laid.shape, np.float32)
+    laid[query, column] = places - query * n_rows
+    scores[query, column] = values
+    return laid, scores
