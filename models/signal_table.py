@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +25,6 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for each item
-
-_first, _second = itemgetter(0), itemgetter(1)
 
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
@@ -47,6 +44,7 @@ class SignalTable:
         self.rules = rules
         self.item_of_row = ["", *item_ids]
         self._row_of_item = {item_id: row for row, item_id in enumerate(item_ids, 1)}
+        self._half_lives_s = list(rules.half_lives_s)
         self._rates = _LN2 / np.array(rules.half_lives_s)  # (K)
         self._levels = np.full((len(rules.half_lives_s), len(item_ids) + 1), -np.inf)
         self._successors: dict[int, dict[int, float]] = {}
@@ -75,18 +73,32 @@ class SignalTable:
                 self._levels = wider
         return row
 
-    def put(self, record: SignalRecord) -> None:
-        """Take an item's signals over, in place of what was known of it; counts of other half-lives are left out."""
-        row = self.add(record.item_id)
-        *half_lives_s, successor_half_life_s = record.half_lives_s
-        counts = dict(zip(half_lives_s, record.counts, strict=True))
-        own = np.array([counts.get(half_life_s, 0.0) for half_life_s in self.rules.half_lives_s])
+    def put(self, records: Sequence[SignalRecord]) -> None:
+        """Take items' signals over, in place of what was known of them; counts of other half-lives are left out."""
+        if not records:
+            return
+        at = np.array([record.at for record in records])
+        counts = np.array([self._counts(record) for record in records]).T  # (K, N)
+        rows = [self.add(record.item_id) for record in records]
         with np.errstate(divide="ignore"):
-            self._levels[:, row] = np.log(own) + self._rates * record.at
-        if successor_half_life_s == self.rules.successor_half_life_s:
-            rows = np.fromiter(map(self.add, map(_first, record.successors)), np.int32, len(record.successors))
-            weights = np.fromiter(map(_second, record.successors), np.float32, len(record.successors))
-            self._taken[row] = record.at, rows, weights
+            self._levels[:, rows] = np.log(counts) + np.multiply.outer(self._rates, at)
+        # all at once, then a copy of each: arrays of few numbers are mostly the making
+        listed = [pair for record in records for pair in record.successors]
+        known = self._row_of_item
+        others = np.array([known.get(other) or self.add(other) for other, _ in listed], np.int32)
+        weights = np.array([weight for _, weight in listed], np.float32)
+        end = 0
+        for row, record in zip(rows, records, strict=True):
+            begin, end = end, end + len(record.successors)
+            if record.half_lives_s[-1] == self.rules.successor_half_life_s:
+                self._taken[row] = record.at, others[begin:end].copy(), weights[begin:end].copy()
+
+    def _counts(self, record: SignalRecord) -> list[float]:
+        *half_lives_s, _ = record.half_lives_s
+        if half_lives_s == self._half_lives_s:
+            return record.counts
+        counts = dict(zip(half_lives_s, record.counts, strict=True))
+        return [counts.get(half_life_s, 0.0) for half_life_s in self._half_lives_s]
 
     def for_catalogue(self, item_ids: Sequence[str]) -> SignalTable:
         """Give the same signals by the rows of another catalogue; only what was `put` is taken along."""

@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from typing import Annotated, TypeVar
 
@@ -61,9 +62,9 @@ class SignalRules:
         if self.max_successors < 1:
             raise ValueError(f"max_successors is {self.max_successors}")
 
-    @property
+    @cached_property
     def all_half_lives_s(self) -> list[float]:
-        """List the counts' half-lives, then the successors', as states and records carry them."""
+        """List the counts' half-lives, then the successors', as states and records carry them; nobody changes it."""
         return [*self.half_lives_s, self.successor_half_life_s]
 
 

@@ -187,7 +187,7 @@ def test_twenty_years_of_silence_and_clicks_overflow_nothing() -> None:
     read = record(rules, "x", state)
     assert read.successors == [("next", pytest.approx(1.0))]
     table = SignalTable(rules, ["x", "next"])
-    table.put(read)
+    table.put([read])
     assert table.trends(19 * YEAR_S)[0, 1] == pytest.approx(math.log(1 / FLOOR), abs=1e-5)
     assert table.trends(40 * YEAR_S).tolist() == [[0.0, 0.0, 0.0]]
     assert np.isfinite(table.successors([1], 40 * YEAR_S)[1]).all()
@@ -230,7 +230,7 @@ def test_what_workers_read_is_what_replays_count(events: list[tuple[int, str, fl
         before.append(item)
         del before[:-3]
     for item, state in states.items():
-        read.put(record(RULES, item, state))
+        read.put([record(RULES, item, state)])
     now = t + later
     for item in states:
         shown = read.trends(now)[:, read.row(item)]
@@ -304,10 +304,10 @@ def test_a_table_that_takes_records_over_reads_as_one_that_counts(
     states = {"a": apply(RULES, NOTHING, log), "b": apply(RULES, NOTHING, log[::2])}
     taken = SignalTable(RULES, ITEMS[:3])
     for item_id, state in states.items():
-        taken.put(signals.decode_record(signals.encode_record(record(RULES, item_id, state))))
+        taken.put([signals.decode_record(signals.encode_record(record(RULES, item_id, state)))])
     other = SignalTable(RULES, ["e", "a"])
     for item_id, state in states.items():
-        other.put(record(RULES, item_id, state))
+        other.put([record(RULES, item_id, state)])
     moved = other.for_catalogue(ITEMS[:3])
     assert moved.item_of_row[:4] == ["", *ITEMS[:3]]
     end = max([t, *(one.timestamp for one in log)])
@@ -345,7 +345,7 @@ def test_other_half_lives_begin_with_the_count_of_the_nearest() -> None:
 def test_a_record_of_other_half_lives_tells_what_both_know() -> None:
     state = apply(SignalRules((HOUR_S, DAY_S), DAY_S), NOTHING, [Transition(0.0, 0, 0), Transition(1.0, 0, 1, "b")])
     table = SignalTable(SignalRules((DAY_S, 7 * DAY_S), 7 * DAY_S), ["a", "b"])
-    table.put(record(SignalRules((HOUR_S, DAY_S), DAY_S), "a", state))
+    table.put([record(SignalRules((HOUR_S, DAY_S), DAY_S), "a", state)])
     day, week = table.trends(0.0)[:, 1]
     assert day == pytest.approx(math.log(1 / FLOOR), rel=1e-4)
     assert week == 0.0
