@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from models.weights import ServingModel
 
 ROWS_AT_ONCE = 32  # their scores stay in a core's cache for the ranking: 64 rows took 10 to 20 % longer
 SCORE_DIGITS = 6  # float32 holds hardly more, and the rest would be half of a list's bytes
-
-_item_id = attrgetter("item_id")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,10 @@ class Scoring:
         self._initial: list[int] = []  # the asks without a step
         self.rebuilt_users = 0
         waves = Waves(model)
+        rows, end = model.catalogue.rows([event.item_id for walk in walks for event in walk.history]), 0
         for walk in walks:
+            begin, end = end, end + len(walk.history)
+            walk.rows = rows[begin:end]
             self._begin(waves, walk, history_events)
         depths = self._depths(waves)
         waves.take()
@@ -81,7 +81,6 @@ class Scoring:
     def _begin(self, waves: Waves, walk: Walk, history_events: int) -> None:
         """Go on from the user's hidden state, or from the retained history if other weights made that."""
         history, state = walk.history, walk.state
-        walk.rows = self._model.catalogue.rows(list(map(_item_id, history)))
         width = 4 * self._model.model.config.hidden_dimension
         if state is not None and state.model_version == self._model.version and len(state.h) in (0, width):
             h, walk.first, walk.h_events = state.h, max(0, walk.given - 1), state.h_events
