@@ -166,15 +166,18 @@ class Scoring:
 
     def _had(self, moment: Moment | None) -> tuple[Rows, Rows]:
         """Find what users have had: rows (N,), of the moment's table if there is one, and where each ask's begin."""
-        columns: list[Rows] = []
-        for ask, row in zip(self._asks, self._pending_rows, strict=True):
-            # the pending item stands in the retained history, but for an event that was cut off it
-            rows = ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
-            if moment is not None and not rows.all():  # new items, which the table alone has rows of
-                had = ask.walk.history[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else [ask.pending]
-                rows = np.array([moment.table.row(event.item_id) for event in had], np.int64)
-            columns.append(rows)
-        return np.concatenate(columns), np.concatenate(([0], np.cumsum(list(map(len, columns)))))
+        # the pending item stands in the retained history, but for an event that was cut off it
+        columns = [
+            ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
+            for ask, row in zip(self._asks, self._pending_rows, strict=True)
+        ]
+        rows, bounds = np.concatenate(columns), np.concatenate(([0], np.cumsum(list(map(len, columns)))))
+        if moment is not None and not rows.all():  # new items, which the table alone has rows of
+            for ask, begin, end in zip(self._asks, bounds.tolist(), bounds[1:].tolist(), strict=False):
+                if not rows[begin:end].all():
+                    had = ask.walk.history[ask.begin : ask.end] or [ask.pending]
+                    rows[begin:end] = [moment.table.row(event.item_id) for event in had]
+        return rows, bounds
 
     def _best(
         self, ranked: Tensor, seen: tuple[Rows, Rows] | None, places: Rows, moment: Moment | None

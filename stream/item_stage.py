@@ -111,17 +111,19 @@ class ItemStage:
         for item_id, key, held in zip(items, keys, self._changelog.read(partition, keys), strict=True):
             before = NOTHING if held is None else signals.decode(held)
             given, offset = fold.of_items[partition][item_id], fold.offsets[partition, item_id]
-            redelivered += sum(1 for one in given if is_counted(before, one))
+            redelivered += counted_before(before, given)
             after = signals.apply(self._rules, before, given, offset)
             values[key] = signals.encode(after)
             records.append((key, signals.encode_record(signals.record(self._rules, item_id, after))))
         return values, records, redelivered
 
 
-def is_counted(state: signals.ItemSignals, transition: Transition) -> bool:
-    """Tell whether an item's signals have a transition in them already."""
-    applied = state.occurrences if transition.successor is None else state.follows
-    return transition.offset <= applied.get(transition.partition, -1)
+def counted_before(state: signals.ItemSignals, given: Iterable[Transition]) -> int:
+    """Count the transitions that an item's signals have in them already."""
+    occurrences, follows = state.occurrences, state.follows
+    return sum(
+        one.offset <= (occurrences if one.successor is None else follows).get(one.partition, -1) for one in given
+    )
 
 
 def take_in(partitions: Iterable[Sequence[Record]]) -> Fold:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.signals import NOTHING, SignalRules, Transition, apply, encode_transitions
-from stream.item_stage import is_counted, take_in
+from stream.item_stage import counted_before, take_in
 
 
 def record(offset: int, value: bytes | None, partition: int = 0) -> Any:
@@ -36,9 +36,9 @@ def test_what_is_no_transition_is_refused_with_a_reason() -> None:
 
 def test_a_transition_is_counted_by_kind_and_source_partition() -> None:
     state = apply(SignalRules(), NOTHING, [Transition(1.0, 0, 7), Transition(1.0, 1, 3, "b", 0.5)])
-    assert is_counted(state, Transition(1.0, 0, 7))
-    assert is_counted(state, Transition(1.0, 0, 6))
-    assert not is_counted(state, Transition(1.0, 0, 8))
-    assert not is_counted(state, Transition(1.0, 0, 7, "b"))
-    assert is_counted(state, Transition(1.0, 1, 3, "b", 0.5))
-    assert not is_counted(state, Transition(1.0, 1, 3))
+    assert counted_before(state, [Transition(1.0, 0, 7)]) == 1
+    assert counted_before(state, [Transition(1.0, 0, 6)]) == 1
+    assert counted_before(state, [Transition(1.0, 0, 8)]) == 0
+    assert counted_before(state, [Transition(1.0, 0, 7, "b")]) == 0
+    assert counted_before(state, [Transition(1.0, 1, 3, "b", 0.5)]) == 1
+    assert counted_before(state, [Transition(1.0, 1, 3)]) == 0
