@@ -19,8 +19,8 @@ STATE_BYTES = 890  # 9,423 users of 17 events each
 STATE_BYTES_FULL = 4_000  # 187 users of 100 events or more, the most that is kept
 WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
 TABLES = 2  # users' states and items' signals: a store each for every partition
-# 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns with it
-ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_500
+# 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns and sums with it
+ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_700
 TRANSITIONS = 4  # of an event: itself, and one for each of the last three items
 TRANSITION_BYTES = 60  # of `transitions`, which are kept for a week: 43 in a batch of 500 events, 90 of an event alone
 EVENT_BYTES = 120

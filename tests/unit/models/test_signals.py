@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import signals
-from models.signal_table import FLOOR, GAIN, SignalTable, padded
+from models.signal_table import FLOOR, GAIN, LISTED, SignalTable, padded, side_by_side
 from models.signals import (
     DAY_S,
     HOUR_S,
     NOTHING,
     BadSignals,
     ItemSignals,
+    SignalRecord,
     SignalRules,
     Transition,
     apply,
@@ -279,6 +280,40 @@ def test_sparse_scores_are_padded_with_nothing() -> None:
     assert rows.tolist() == [[3, 4], [0, 0]]
     assert values.tolist() == [[1.0, 2.0], [0.0, 0.0]]
     assert padded([])[0].shape == (0, 0)
+
+
+def test_places_are_laid_as_parts_of_lists_are_padded() -> None:
+    parts = [(np.array([3, 4]), np.array([1.0, 2.0], np.float32)), (np.array([], np.int64), np.array([]))]
+    laid = side_by_side(np.array([3, 4]), np.array([1.0, 2.0], np.float32), 2, 5)
+    for one, other in zip(laid, padded(parts), strict=True):
+        assert one.tolist() == other.tolist()
+    assert side_by_side(np.array([2, 6]), np.ones(2, np.float32), 2, 5)[0].tolist() == [[2], [1]]
+
+
+@given(logs(), st.lists(st.tuples(st.lists(st.integers(0, 5), max_size=4), times), max_size=40))
+def test_what_follows_many_users_items_is_read_as_for_each_alone(
+    log: list[Transition], users: list[tuple[list[int], float]]
+) -> None:
+    table = SignalTable(RULES, ITEMS)
+    table.put([record(RULES, item_id, apply(RULES, NOTHING, log[n:])) for n, item_id in enumerate(ITEMS[:3])])
+    rows, values = table.successors_of([last for last, _ in users], [t for _, t in users])
+    for number, (last, t) in enumerate(users):
+        alone_rows, alone = table.successors(last, t)
+        together = {
+            row: value for row, value in zip(rows[number].tolist(), values[number].tolist(), strict=True) if row
+        }
+        assert together == dict(zip(alone_rows.tolist(), alone.tolist(), strict=True))
+
+
+def test_the_best_successors_of_many_are_listed() -> None:
+    table = SignalTable(RULES, ["a", "b"])
+    successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
+    table.put([SignalRecord("a", 0.0, [1.0] * 4, successors, RULES.all_half_lives_s)])
+    rows, values = table.successors_of([[1], [2], [1, 2]], [0.0] * 3)
+    assert rows.shape == values.shape == (3, LISTED)
+    assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
+    assert not values[1].any()
+    assert sorted(values[2].tolist()) == pytest.approx(sorted(math.log1p(GAIN * 0.5 * w) for _, w in successors[40:]))
 
 
 @pytest.mark.parametrize(
