@@ -22,7 +22,7 @@ TABLES = 2  # users' states and items' signals: a store each for every partition
 # 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns and sums with it
 ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_700
 TRANSITIONS = 4  # of an event: itself, and one for each of the last three items
-TRANSITION_BYTES = 60  # of `transitions`, which are kept for a week: 43 in a batch of 500 events, 90 of an event alone
+TRANSITION_BYTES = 60  # of `transitions`, which are kept for a week: 40 in a batch of 500 events, 100 of an event alone
 EVENT_BYTES = 120
 LIST_BYTES = 1_000  # of 20 places
 # A worker's folder deleted: `restored=50700 duration_s=2.93` in its log, on two cores shared with much else
