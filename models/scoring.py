@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from models.contracts import RankedItem
 from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
-from models.signal_table import SignalTable, padded
+from models.signal_table import SignalTable, side_by_side
 from models.signals import LAST_ITEMS
 from models.walk import Ask, Hidden, Walk
 from models.waves import Gaps, Rows, Waves
@@ -23,8 +23,6 @@ from models.weights import ServingModel
 ROWS_AT_ONCE = 32  # their scores stay in a core's cache for the ranking: 64 rows took 10 to 20 % longer
 SCORE_DIGITS = 6  # float32 holds hardly more, and the rest would be half of a list's bytes
 
-_item_id = attrgetter("item_id")
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -32,12 +30,6 @@ class Moment:
 
     table: SignalTable  # its rows are the model's catalogue's, then those of new items
     decoder: Decoder
-
-    def rows(self, item_ids: Sequence[str]) -> Rows:
-        """Look items' rows up; 0 for those that came after this moment."""
-        rows = np.array([self.table.row(item_id) for item_id in item_ids], np.int64)
-        rows[rows >= len(self.decoder.bias)] = 0
-        return rows
 
     @classmethod
     def of(cls, model: ServingModel, table: SignalTable, t: float) -> Moment:
@@ -66,7 +58,10 @@ class Scoring:
         self._initial: list[int] = []  # the asks without a step
         self.rebuilt_users = 0
         waves = Waves(model)
+        rows, end = model.catalogue.rows([event.item_id for walk in walks for event in walk.history]), 0
         for walk in walks:
+            begin, end = end, end + len(walk.history)
+            walk.rows = rows[begin:end]
             self._begin(waves, walk, history_events)
         depths = self._depths(waves)
         waves.take()
@@ -86,7 +81,6 @@ class Scoring:
     def _begin(self, waves: Waves, walk: Walk, history_events: int) -> None:
         """Go on from the user's hidden state, or from the retained history if other weights made that."""
         history, state = walk.history, walk.state
-        walk.rows = self._model.catalogue.rows(list(map(_item_id, history)))
         width = 4 * self._model.model.config.hidden_dimension
         if state is not None and state.model_version == self._model.version and len(state.h) in (0, width):
             h, walk.first, walk.h_events = state.h, max(0, walk.given - 1), state.h_events
@@ -135,54 +129,58 @@ class Scoring:
         asked = self._waves.asked(self._h, pending, self._pending_rows, gaps_s)
         if self._initial:
             asked[self._initial] = self._h[self._initial]
-        seen, bounds = self._seen(moment) if exclude_seen else ((_NONE, _NONE), [0] * (len(pending) + 1))
+        at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(self._asks, gaps_s.tolist(), strict=True)]
+        had, bounds = self._had(moment)
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(pending))
-            here = slice(bounds[start], bounds[stop])
+            asks = np.repeat(np.arange(stop - start), np.diff(bounds[start : stop + 1]))
+            rows = had[bounds[start] : bounds[stop]]
             if moment is None:
                 ranked = self._model.model.scores(asked[start:stop])
             else:
-                sparse = self._sparse(moment, self._asks[start:stop], gaps_s[start:stop].tolist())
+                sparse = self._sparse(moment, asks, rows, at[start:stop])
+                rows[rows >= len(moment.decoder.bias)] = 0  # newer than the moment: no column is theirs
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
-            lists += self._best(ranked, (seen[0][here] - start, seen[1][here]), wanted[start:stop], moment)
+            lists += self._best(ranked, (asks, rows) if exclude_seen else None, wanted[start:stop], moment)
         return lists
 
-    def _sparse(self, moment: Moment, asks: Sequence[Ask], gaps_s: Sequence[float]) -> Sparse:
-        """Read what follows each user's last items, and what the user has had."""
+    def _sparse(self, moment: Moment, asks: Rows, rows: Rows, at: Sequence[float]) -> Sparse:
+        """Read what follows each user's last items, and what the user has had.
+
+        `asks` (N,), rising, have had the table's `rows` (N,); they ask at `at` (B).
+        """
         config, table = self._model.model.config, moment.table
-        had = [
-            [event.item_id for event in ask.walk.history[ask.begin : ask.end]] or [ask.pending.item_id] for ask in asks
-        ]
         parts = []
         if config.successor_half_life_s:
-            last = [list(map(table.row, items[-len(LAST_ITEMS) :])) for items in had]
-            at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(asks, gaps_s, strict=True)]
-            parts.append(padded(map(table.successors, last, at)))
+            had, bounds = rows.tolist(), np.searchsorted(asks, np.arange(len(at) + 1)).tolist()
+            last = [had[max(begin, end - len(LAST_ITEMS)) : end] for begin, end in pairwise(bounds)]
+            parts.append(table.successors_of(last, at))
         if config.repeats:
-            distinct = [np.unique(moment.rows(items)) for items in had]
-            parts.append(padded((rows, np.ones(len(rows), np.float32)) for rows in distinct))
-        for rows, values in parts:
-            late = rows >= len(moment.decoder.bias)
-            rows[late], values[late] = 0, 0.0
-        return [(torch.from_numpy(rows), torch.from_numpy(values)) for rows, values in parts]
+            distinct = np.unique(asks * table.n_rows + rows)
+            parts.append(side_by_side(distinct, np.ones(len(distinct), np.float32), len(at), table.n_rows))
+        for laid, values in parts:
+            late = laid >= len(moment.decoder.bias)
+            laid[late], values[late] = 0, 0.0
+        return [(torch.from_numpy(laid), torch.from_numpy(values)) for laid, values in parts]
 
-    def _seen(self, moment: Moment | None) -> tuple[tuple[Rows, Rows], list[int]]:
-        """Find what not to name: (ask indices (N,), item rows (N,)), and where each ask's begin and end."""
-        columns: list[Rows] = []
-        bounds = [0]
-        for ask, row in zip(self._asks, self._pending_rows, strict=True):
-            # the pending item stands in the retained history, but for an event that was cut off it
-            rows = ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
-            if moment is not None and not rows.all():  # new items, which the table alone has rows of
-                had = ask.walk.history[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else [ask.pending]
-                rows = moment.rows([event.item_id for event in had])
-            columns.append(rows)
-            bounds.append(bounds[-1] + len(rows))
-        return (np.repeat(np.arange(len(columns)), np.diff(bounds)), np.concatenate(columns)), bounds
+    def _had(self, moment: Moment | None) -> tuple[Rows, Rows]:
+        """Find what users have had: rows (N,), of the moment's table if there is one, and where each ask's begin."""
+        # the pending item stands in the retained history, but for an event that was cut off it
+        columns = [
+            ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
+            for ask, row in zip(self._asks, self._pending_rows, strict=True)
+        ]
+        rows, bounds = np.concatenate(columns), np.concatenate(([0], np.cumsum(list(map(len, columns)))))
+        if moment is not None and not rows.all():  # new items, which the table alone has rows of
+            for ask, begin, end in zip(self._asks, bounds.tolist(), bounds[1:].tolist(), strict=False):
+                if not rows[begin:end].all():
+                    had = ask.walk.history[ask.begin : ask.end] or [ask.pending]
+                    rows[begin:end] = [moment.table.row(event.item_id) for event in had]
+        return rows, bounds
 
     def _best(
-        self, ranked: Tensor, seen: tuple[Rows, Rows], places: Rows, moment: Moment | None
+        self, ranked: Tensor, seen: tuple[Rows, Rows] | None, places: Rows, moment: Moment | None
     ) -> list[list[RankedItem]]:
         rows, scores = top_k(ranked, int(places.max()), seen)
         items = self._model.catalogue.item_of_row if moment is None else moment.table.item_of_row
@@ -193,6 +191,3 @@ class Scoring:
             list(map(RankedItem, map(item_of_row, row[:count]), score))
             for row, score, count in zip(rows.tolist(), shown, counts, strict=True)
         ]
-
-
-_NONE = np.zeros(0, np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +26,10 @@ Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for each item
 
-_first, _second = itemgetter(0), itemgetter(1)
-
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
-_FADED = 1e-200  # what is scaled by less might become 0, by which a sum tells that it has not begun
+_FADED = 1e-30  # what is scaled by less might become 0 in float32, by which a sum tells that it has not begun
 _NO_ROWS: Rows = np.zeros(0, np.int64)
-_NO_SCORES: Floats = np.zeros(0, np.float32)
-_NO_WEIGHTS: Doubles = np.zeros(0, np.float64)
 
 
 class SignalTable:
@@ -49,12 +44,13 @@ class SignalTable:
         self.rules = rules
         self.item_of_row = ["", *item_ids]
         self._row_of_item = {item_id: row for row, item_id in enumerate(item_ids, 1)}
+        self._half_lives_s = list(rules.half_lives_s)
         self._rates = _LN2 / np.array(rules.half_lives_s)  # (K)
         self._levels = np.full((len(rules.half_lives_s), len(item_ids) + 1), -np.inf)
         self._successors: dict[int, dict[int, float]] = {}
         self._landmarks: dict[int, float] = {}
         self._taken: dict[int, tuple[float, Taken, Floats]] = {}  # as `put`: of what time, rows, weights
-        self._sums: Doubles = np.zeros(0)  # by row, and 0 but while some are summed
+        self._sums: Floats = np.zeros(0, np.float32)  # by query and row, and 0 but while some are summed
 
     @property
     def n_rows(self) -> int:
@@ -77,18 +73,32 @@ class SignalTable:
                 self._levels = wider
         return row
 
-    def put(self, record: SignalRecord) -> None:
-        """Take an item's signals over, in place of what was known of it; counts of other half-lives are left out."""
-        row = self.add(record.item_id)
-        *half_lives_s, successor_half_life_s = record.half_lives_s
-        counts = dict(zip(half_lives_s, record.counts, strict=True))
-        own = np.array([counts.get(half_life_s, 0.0) for half_life_s in self.rules.half_lives_s])
+    def put(self, records: Sequence[SignalRecord]) -> None:
+        """Take items' signals over, in place of what was known of them; counts of other half-lives are left out."""
+        if not records:
+            return
+        at = np.array([record.at for record in records])
+        counts = np.array([self._counts(record) for record in records]).T  # (K, N)
+        rows = [self.add(record.item_id) for record in records]
         with np.errstate(divide="ignore"):
-            self._levels[:, row] = np.log(own) + self._rates * record.at
-        if successor_half_life_s == self.rules.successor_half_life_s:
-            rows = np.fromiter(map(self.add, map(_first, record.successors)), np.int32, len(record.successors))
-            weights = np.fromiter(map(_second, record.successors), np.float32, len(record.successors))
-            self._taken[row] = record.at, rows, weights
+            self._levels[:, rows] = np.log(counts) + np.multiply.outer(self._rates, at)
+        # all at once, then a copy of each: arrays of few numbers are mostly the making
+        listed = [pair for record in records for pair in record.successors]
+        known = self._row_of_item
+        others = np.array([known.get(other) or self.add(other) for other, _ in listed], np.int32)
+        weights = np.array([weight for _, weight in listed], np.float32)
+        end = 0
+        for row, record in zip(rows, records, strict=True):
+            begin, end = end, end + len(record.successors)
+            if record.half_lives_s[-1] == self.rules.successor_half_life_s:
+                self._taken[row] = record.at, others[begin:end].copy(), weights[begin:end].copy()
+
+    def _counts(self, record: SignalRecord) -> list[float]:
+        *half_lives_s, _ = record.half_lives_s
+        if half_lives_s == self._half_lives_s:
+            return record.counts
+        counts = dict(zip(half_lives_s, record.counts, strict=True))
+        return [counts.get(half_life_s, 0.0) for half_life_s in self._half_lives_s]
 
     def for_catalogue(self, item_ids: Sequence[str]) -> SignalTable:
         """Give the same signals by the rows of another catalogue; only what was `put` is taken along."""
@@ -125,39 +135,49 @@ class SignalTable:
 
     def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
         """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S,)."""
-        rows, weights = self._weights_put(last_rows, t) if self._taken else self._weights(last_rows, t)
-        if not len(rows):
-            return _NO_ROWS, _NO_SCORES
+        if self._taken:
+            laid, scored = self.successors_of([last_rows], [t])
+            return laid[0], scored[0]
+        rows, weights = self._weights(last_rows, t)
         scores = np.log1p(GAIN * weights).astype(np.float32)
         if len(rows) > LISTED:
             best = np.argpartition(-scores, LISTED)[:LISTED]
             rows, scores = rows[best], scores[best]
         return rows, scores
 
-    def _weights_put(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
-        parts = []
-        for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
-            taken = self._taken.get(before)
-            if taken is not None and before:
-                at, rows, weights = taken
-                scale = weight * 0.5 ** (max(t - at, 0.0) / self.rules.successor_half_life_s)
-                if scale > _FADED:
-                    parts.append((rows, weights.astype(np.float64) * scale))
-        if len(parts) <= 1:
-            return (parts[0][0].astype(np.int64), parts[0][1]) if parts else (_NO_ROWS, _NO_WEIGHTS)
-        # sums at the rows' own places: sorting the rows to find the equal ones takes twice as long
-        if len(self._sums) < self.n_rows:
-            self._sums = np.zeros(2 * self.n_rows)
-        sums: Doubles = self._sums
-        first_seen: list[Taken] = []
-        for rows, weights in parts:
-            held = sums[rows]
-            first_seen.append(rows[held == 0.0])
-            sums[rows] = held + weights
-        distinct = np.concatenate(first_seen).astype(np.int64)
-        summed = sums[distinct]
+    def successors_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+        """Read `successors` of B users, each at a time of its own, `padded` -> rows (B, S), scores (B, S)."""
+        if not self._taken:
+            return padded(map(self.successors, last_rows, at))
+        n_rows = self.n_rows
+        if len(self._sums) < len(last_rows) * n_rows:
+            self._sums = np.zeros(len(last_rows) * (n_rows + n_rows // 4), np.float32)
+        sums = self._sums
+        first_seen = []
+        # sums at the places' own rows, the last items first, then those before: an item lists a row once
+        for back, weight in enumerate(LAST_ITEMS, 1):
+            parts = []
+            for number, (last, t) in enumerate(zip(last_rows, at, strict=True)):
+                taken = self._taken.get(last[-back]) if len(last) >= back else None
+                if taken is not None:
+                    scale = weight * 0.5 ** (max(t - taken[0], 0.0) / self.rules.successor_half_life_s)
+                    if scale > _FADED:
+                        parts.append((taken[1], taken[2], scale, number * n_rows))
+            if parts:
+                rows, weights, scales, begins = zip(*parts, strict=True)
+                counts = list(map(len, rows))
+                places = np.concatenate(rows) + np.repeat(np.array(begins, np.int64), counts)
+                held = sums[places]
+                first_seen.append(places[held == 0.0])
+                sums[places] = held + np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
+        distinct = np.sort(np.concatenate(first_seen)) if first_seen else _NO_ROWS
+        scores = np.log1p(GAIN * sums[distinct])
         sums[distinct] = 0.0
-        return distinct, summed
+        laid, scores = side_by_side(distinct, scores, len(last_rows), n_rows)
+        if laid.shape[1] > LISTED:
+            best = np.argpartition(-scores, LISTED, axis=1)[:, :LISTED]
+            laid, scores = np.take_along_axis(laid, best, 1), np.take_along_axis(scores, best, 1)
+        return laid, scores
 
     def _weights(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
         summed: dict[int, float] = {}
@@ -186,3 +206,16 @@ def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
         rows[number, : len(row)] = row
         values[number, : len(value)] = value
     return rows, values
+
+
+def side_by_side(places: Rows, values: Floats, queries: int, n_rows: int) -> tuple[Rows, Floats]:
+    """Lay sparse scores side by side as `padded` does: places (N,), query x n_rows + row, rising; values (N,)."""
+    bounds = np.searchsorted(places, np.arange(queries + 1) * n_rows)
+    counts = np.diff(bounds)
+    query = np.repeat(np.arange(queries), counts)
+    column = np.arange(len(places)) - np.repeat(bounds[:-1], counts)
+    laid = np.zeros((queries, int(counts.max(initial=0))), np.int64)
+    scores = np.zeros(laid.shape, np.float32)
+    laid[query, column] = places - query * n_rows
+    scores[query, column] = values
+    return laid, scores

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
-from typing import NamedTuple, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 HOUR_S, DAY_S = 3600.0, 86400.0
 SIGNALS_VERSION = 1
+TRANSITIONS_VERSION = 4  # of their records; 2 and 3 began records of a single one
+TRANSITIONS_BYTES = 128 * 1024  # a record of them at most: a broker takes 1 MiB, a reader holds many
 LAST_ITEMS = (1.0, 0.5, 0.25)
 """What a user's newest item, the one before and the one before that weigh, as predecessors of the next."""
 
@@ -29,11 +33,16 @@ Key = TypeVar("Key", str, int)  # an item by its id, or by its row
 _weight = itemgetter(1)  # equal ones stay in the order in which they first came
 
 _HEADER = struct.Struct("<Bq")
-_TRANSITION = struct.Struct("<Bdiqd")
+_TRANSITIONS_HEAD = bytes([TRANSITIONS_VERSION])
+
+_ItemId = Annotated[str, msgspec.Meta(min_length=1)]
+_Finite = Annotated[float, msgspec.Meta(ge=0.0, le=sys.float_info.max)]  # neither infinity, nor what is no number
+_Partition = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**63 - 1)]
 
 
 class BadSignals(ValueError):
-    """Bytes that hold no signals and no transition, or such of a version that this code does not know."""
+    """Bytes that hold no signals and no transitions, or such of a version that this code does not know."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +62,20 @@ class SignalRules:
         if self.max_successors < 1:
             raise ValueError(f"max_successors is {self.max_successors}")
 
-    @property
+    @cached_property
     def all_half_lives_s(self) -> list[float]:
-        """List the counts' half-lives, then the successors', as states and records carry them."""
+        """List the counts' half-lives, then the successors', as states and records carry them; nobody changes it."""
         return [*self.half_lives_s, self.successor_half_life_s]
 
 
-class Transition(NamedTuple):
+class Transition(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What an event says of one item: that it occurred (no successor), or that `successor` came soon after it."""
 
-    timestamp: float
-    partition: int  # of the event on `interactions`
-    offset: int
-    successor: str | None = None
-    weight: float = 1.0
+    timestamp: _Finite
+    partition: _Partition  # of the event on `interactions`
+    offset: _Offset
+    successor: _ItemId | None = None
+    weight: _Finite = 1.0
 
 
 class ItemSignals(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -104,6 +113,7 @@ NOTHING = ItemSignals(-1, {}, {}, 0.0, [], 0.0, {}, [])
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ItemSignals)
+_transitions_decoder = msgspec.msgpack.Decoder(list[tuple[_ItemId, Transition]])
 _record_encoder = msgspec.json.Encoder()
 _record_decoder = msgspec.json.Decoder(SignalRecord)
 
@@ -139,15 +149,15 @@ def apply(
     occurrences, follows = dict(state.occurrences), dict(state.follows)
     at, counts = state.at, state.counts
     landmark, successors = state.landmark, dict(state.successors)
-    for timestamp, partition, offset, successor, weight in given:
-        applied = occurrences if successor is None else follows
-        if offset <= applied.get(partition, -1):
+    for one in given:
+        applied = occurrences if one.successor is None else follows
+        if one.offset <= applied.get(one.partition, -1):
             continue
-        applied[partition] = offset
-        if successor is None:
-            at, counts = occurred(rules, at, counts, timestamp)
+        applied[one.partition] = one.offset
+        if one.successor is None:
+            at, counts = occurred(rules, at, counts, one.timestamp)
         else:
-            landmark = followed(rules, landmark, successors, timestamp, successor, weight)
+            landmark = followed(rules, landmark, successors, one.timestamp, one.successor, one.weight)
     newest = state.applied_offset if applied_offset is None else max(state.applied_offset, applied_offset)
     return ItemSignals(newest, occurrences, follows, at, counts, landmark, successors, state.half_lives_s)
 
@@ -264,29 +274,25 @@ def applied_offset(value: bytes) -> int:
     return int(offset)
 
 
-def encode_transition(transition: Transition) -> bytes:
-    """Write a transition as a record's value on `transitions`."""
-    timestamp, partition, offset, successor, weight = transition
-    kind = 0 if successor is None else 1
-    return _TRANSITION.pack(SIGNALS_VERSION << 1 | kind, timestamp, partition, offset, weight) + (
-        successor or ""
-    ).encode("utf-8")
+def encode_transitions(made: Sequence[tuple[str, Transition]]) -> list[bytes]:
+    """Write transitions of items, in their order, as values of few records on `transitions`."""
+    value = _TRANSITIONS_HEAD + _encoder.encode(made)
+    if len(value) <= TRANSITIONS_BYTES or len(made) <= 1:
+        return [value]
+    middle = len(made) // 2
+    return [*encode_transitions(made[:middle]), *encode_transitions(made[middle:])]
 
 
-def decode_transition(value: bytes) -> Transition:
-    """Read a transition back; raises BadSignals for anything else."""
-    if len(value) < _TRANSITION.size:
-        raise BadSignals(f"{len(value)} bytes are no transition")
-    head, timestamp, partition, offset, weight = _TRANSITION.unpack_from(value)
-    if head >> 1 != SIGNALS_VERSION:
-        raise BadSignals(f"a transition of version {head >> 1}; this code reads version {SIGNALS_VERSION}")
-    if not (math.isfinite(timestamp) and math.isfinite(weight)):
-        raise BadSignals(f"a transition at {timestamp} of weight {weight}")
+def decode_transitions(value: bytes) -> list[tuple[str, Transition]]:
+    """Read a record's transitions of items back; raises BadSignals for anything else."""
+    if not value:
+        raise BadSignals("no bytes are no transitions")
+    if value[0] != TRANSITIONS_VERSION:
+        raise BadSignals(f"transitions of version {value[0]}; this code reads version {TRANSITIONS_VERSION}")
     try:
-        successor = value[_TRANSITION.size :].decode("utf-8") if head & 1 else None
-    except UnicodeDecodeError as error:
-        raise BadSignals(f"a transition's successor is not UTF-8: {error.reason}") from None
-    return Transition(timestamp, partition, offset, successor, weight)
+        return _transitions_decoder.decode(memoryview(value)[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadSignals(f"transitions of {len(value)} bytes can't be read: {error}") from None
 
 
 def counts_at(rules: SignalRules, state: ItemSignals, t: float) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 FOREIGN_CHECK_S = 10.0  # far below the changelog's min.compaction.lag.ms: a stale record is mended before it is kept
 OBSERVE_EVERY_S = 0.25
 MAX_REQUEST_BYTES = 6 * 2**20  # a dead letter carries its record, of up to 4 MiB, with headers
+# Objects made between two searches for cycles. Batches make 20,000 each and no cycles: searching at every 700, and all
+# that was ever imported at every hundredth time, took a quarter of a worker's time, in pauses of up to 0.3 s.
+COLLECT_EVERY = 50_000
 
 
 def make_app(settings: WorkerSettings) -> BatchApp:
@@ -217,6 +221,8 @@ class StreamWorker:
             *(self.app.conf.id, self._settings.instance_id or "dynamic", self._settings.kafka_bootstrap),
             *(self._partitions, self._settings.data_dir),
         )
+        gc.freeze()
+        gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:

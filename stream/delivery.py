@@ -34,7 +34,8 @@ from stream.log_reader import Record, log_reader
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
-GATHERED_RECORDS = 32 * 1024  # of a topic that is gathered: some MB
+GATHERED_BYTES = 2 * 2**20  # of a topic that is gathered: 40,000 transitions, folded in a second or so
+RECORD_BYTES = 256  # of a record beside its value, in Python: one without a value counts, too
 GATHER_REST = 1.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
 COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
@@ -148,13 +149,13 @@ class BatchConsumer(driver.Consumer):
             self._gather_from[topic] = now + source.gathered_s
             gathered: dict[TP, list[Record]] = {}
             held = 0
-            while held < GATHERED_RECORDS and self.flow_active:
+            while held < GATHERED_BYTES and self.flow_active:
                 fetched = await self._getmany(active_partitions=wanted, timeout=0.0)
                 if not fetched:
                     break
                 for tp, records in fetched.items():
                     gathered.setdefault(tp, []).extend(records)
-                    held += len(records)
+                    held += sum(RECORD_BYTES + len(record.value or b"") for record in records)
             if gathered and self.flow_active:
                 await self._hand_over(gathered)
 

@@ -25,8 +25,8 @@ SLICE = 128  # items folded at once, some 10 ms: a batch of events waits for no 
 class Fold:
     """A batch of transitions, by partition and item."""
 
-    of_items: dict[int, dict[bytes, list[Transition]]] = field(default_factory=dict)
-    offsets: dict[tuple[int, bytes], int] = field(default_factory=dict)  # of each item's last transition
+    of_items: dict[int, dict[str, list[Transition]]] = field(default_factory=dict)
+    offsets: dict[tuple[int, str], int] = field(default_factory=dict)  # of the last record that names an item
     rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
 
 
@@ -75,9 +75,9 @@ class ItemStage:
         for partition, of_items in fold.of_items.items():
             items = list(of_items)
             for begin in range(0, len(items), SLICE):
-                keys = items[begin : begin + SLICE]
+                some = items[begin : begin + SLICE]
                 async with self._changelog.lock:
-                    values, records, again = await loop.run_in_executor(self._thread, self._fold, fold, partition, keys)
+                    values, records, again = await loop.run_in_executor(self._thread, self._fold, fold, partition, some)
                     if not self._app.batch_consumer.may_send(batch):
                         raise NotSent(PAUSED)
                     appends += await self._changelog.write(producer, partition, values)
@@ -101,41 +101,43 @@ class ItemStage:
         telemetry.refused(error for _, error in fold.rejects)
 
     def _fold(
-        self, fold: Fold, partition: int, keys: Sequence[bytes]
+        self, fold: Fold, partition: int, items: Sequence[str]
     ) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]], int]:
         """Count some items' transitions -> their states, their records, how many were counted before."""
         values: dict[bytes, bytes] = {}
         records: list[tuple[bytes, bytes]] = []
         redelivered = 0
-        for key, held in zip(keys, self._changelog.read(partition, list(keys)), strict=True):
+        keys = [item_id.encode() for item_id in items]
+        for item_id, key, held in zip(items, keys, self._changelog.read(partition, keys), strict=True):
             before = NOTHING if held is None else signals.decode(held)
-            given, offset = fold.of_items[partition][key], fold.offsets[partition, key]
-            redelivered += sum(1 for one in given if is_counted(before, one))
+            given, offset = fold.of_items[partition][item_id], fold.offsets[partition, item_id]
+            redelivered += counted_before(before, given)
             after = signals.apply(self._rules, before, given, offset)
             values[key] = signals.encode(after)
-            records.append((key, signals.encode_record(signals.record(self._rules, key.decode(), after))))
+            records.append((key, signals.encode_record(signals.record(self._rules, item_id, after))))
         return values, records, redelivered
 
 
-def is_counted(state: signals.ItemSignals, transition: Transition) -> bool:
-    """Tell whether an item's signals have a transition in them already."""
-    applied = state.occurrences if transition.successor is None else state.follows
-    return transition.offset <= applied.get(transition.partition, -1)
+def counted_before(state: signals.ItemSignals, given: Iterable[Transition]) -> int:
+    """Count the transitions that an item's signals have in them already."""
+    occurrences, follows = state.occurrences, state.follows
+    return sum(
+        one.offset <= (occurrences if one.successor is None else follows).get(one.partition, -1) for one in given
+    )
 
 
 def take_in(partitions: Iterable[Sequence[Record]]) -> Fold:
-    """Decode transitions and sort them by item, each item's in the order of the log."""
+    """Decode records of transitions and sort these by item, each item's in the order of the log."""
     fold = Fold()
     for records in partitions:
         for record in records:
             try:
-                transition = signals.decode_transition(record.value or b"")
-                (record.key or b"").decode()
-                if not record.key:
-                    raise BadSignals("a transition without an item for its key")
-            except (BadSignals, UnicodeDecodeError) as error:
+                made = signals.decode_transitions(record.value or b"")
+            except BadSignals as error:
                 fold.rejects.append((record, BadRecord("bad_transition", str(error))))
                 continue
-            fold.of_items.setdefault(record.partition, {}).setdefault(record.key, []).append(transition)
-            fold.offsets[record.partition, record.key] = record.offset
+            of_items = fold.of_items.setdefault(record.partition, {})
+            for item_id, transition in made:
+                of_items.setdefault(item_id, []).append(transition)
+                fold.offsets[record.partition, item_id] = record.offset
     return fold

@@ -55,7 +55,7 @@ class Append:
 
 
 async def append(
-    producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: Iterable[tuple[bytes, bytes]]
+    producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes]]
 ) -> list[Append]:
     """Queue key-value records for one partition as few record batches; the appends are acked in order."""
     appends: list[Append] = []

@@ -150,16 +150,14 @@ class SignalFeed:
                 self.serving = Serving(serving.model, moment)
 
     def _put(self, values: Sequence[bytes]) -> float:
-        newest = 0.0
+        records: list[SignalRecord] = []
         for value in values:
             try:
-                record: SignalRecord = signals.decode_record(value)
+                records.append(signals.decode_record(value))
             except BadSignals as error:
                 log.error("record of signals is ignored: %s", error)
-                continue
-            self._table.put(record)
-            newest = max(newest, record.at)
-        return newest
+        self._table.put(records)
+        return max((record.at for record in records), default=0.0)
 
 
 def _newest(records: Iterable[Record]) -> dict[bytes, bytes]:

@@ -131,7 +131,7 @@ class Telemetry:
         )
         self.transitions = Counter(
             "rec_transitions",
-            "Transitions that the item stage took in, by what became of them",
+            "Transitions that the item stage took in, by what became of them; invalid are records, of any number",
             ["result"],
             registry=registry,
         )

@@ -18,7 +18,7 @@ from models.contracts import POPULARITY, BadRecord
 from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender
-from models.signals import encode_transition
+from models.signals import Transition, encode_transitions
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.intake import Intake, home_of, sourced, strays, take_in
@@ -42,7 +42,7 @@ class Sending(NamedTuple):
     intake: Intake
     decision: Decision
     forwards: Mapping[int, int]
-    transitions: Mapping[int, list[tuple[bytes, bytes]]]  # by partition of their topic
+    transitions: Mapping[int, list[bytes]]  # records, by partition of their topic
     appends: list[Append]
     others: list[asyncio.Future[Any]]
 
@@ -104,7 +104,8 @@ class UserStage:
         producer = self._app.kafka_producer()
         with or_not_sent(self._telemetry), self._timed("ack"):
             transitions: list[Append] = []
-            for partition, records in sending.transitions.items():
+            for partition, values in sending.transitions.items():
+                records = [(None, value) for value in values]
                 transitions += await append(producer, self._topics.transitions, partition, records)
             for sent in (*sending.others, *(each.acked for each in transitions)):
                 await sent
@@ -113,7 +114,7 @@ class UserStage:
 
     # -- deciding (in the thread) -----------------------------------------------------------------------------------
 
-    def _decide(self, batch: Batch) -> tuple[Intake, Decision, dict[int, int], dict[int, list[tuple[bytes, bytes]]]]:
+    def _decide(self, batch: Batch) -> tuple[Intake, Decision, dict[int, int], dict[int, list[bytes]]]:
         model, moment = self._signal_feed.serving or (None, None)  # read once: a batch has one set of weights
         intake = take_in(batch)
         held: dict[tuple[int, str], bytes] = {}
@@ -140,17 +141,19 @@ class UserStage:
         self._clock.saw(newest)
         return intake, decision, forwards, self._by_partition(decision)
 
-    def _by_partition(self, decision: Decision) -> dict[int, list[tuple[bytes, bytes]]]:
-        partitions: dict[int, list[tuple[bytes, bytes]]] = {}
+    def _by_partition(self, decision: Decision) -> dict[int, list[bytes]]:
+        """Write transitions for the partitions where their items are at home, one record each unless they are many."""
+        partitions: dict[int, list[tuple[str, Transition]]] = {}
         known = self._item_partitions
-        for item_id, transition in decision.transitions:
+        for one in decision.transitions:
+            item_id, _ = one
             partition = known.get(item_id)
             if partition is None:
                 if len(known) >= ITEM_PARTITIONS:
                     known.clear()
                 partition = known[item_id] = home_of(item_id, self._partitions)
-            partitions.setdefault(partition, []).append((item_id.encode(), encode_transition(transition)))
-        return partitions
+            partitions.setdefault(partition, []).append(one)
+        return {partition: encode_transitions(made) for partition, made in partitions.items()}
 
     def _count_popularity(self, partition: int) -> None:
         """Count what the users of a partition have in their histories, once, as long as no model is there."""

@@ -89,10 +89,10 @@ def _compare(
     order: dict[str, dict[Mark, tuple[int, Transition]]] = {}  # with the place on the topic
     for records in topic.values():
         for record in records:
-            one = signals.decode_transition(record.value or b"")
-            of_item = order.setdefault((record.key or b"").decode(), {})
-            report.redelivered += _mark(one) in of_item
-            of_item.setdefault(_mark(one), (record.offset, one))
+            for item_id, one in signals.decode_transitions(record.value or b""):
+                of_item = order.setdefault(item_id, {})
+                report.redelivered += _mark(one) in of_item
+                of_item.setdefault(_mark(one), (record.offset, one))
     held, told = _held(changelog), _told(sent)
     for item_id in {**expected, **order, **held}:
         wanted = expected.get(item_id, {})

@@ -12,17 +12,17 @@ from stream.settings import WorkerSettings
 MIB = 2**20
 
 # `make bench`: one worker on one core, events a second by items of the catalogue, everything acked
-MEASURED_RATE = {10_506: 4_394.0, 27_000: 3_627.0}
+MEASURED_RATE = {10_506: 6_065.0, 27_000: 4_924.0}
 # The packaged events by `hrnn produce` to two workers, their last 40,000 once more at later times under a model; the
 # newest value of each user on `hrnn-users-changelog`, `ps`, and the brokers' segments by `du`.
 STATE_BYTES = 890  # 9,423 users of 17 events each
 STATE_BYTES_FULL = 4_000  # 187 users of 100 events or more, the most that is kept
 WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
 TABLES = 2  # users' states and items' signals: a store each for every partition
-# 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns with it
-ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_500
+# 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns and sums with it
+ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_700
 TRANSITIONS = 4  # of an event: itself, and one for each of the last three items
-TRANSITION_BYTES = 70  # of `transitions`, which are kept for a week
+TRANSITION_BYTES = 60  # of `transitions`, which are kept for a week: 40 in a batch of 500 events, 100 of an event alone
 EVENT_BYTES = 120
 LIST_BYTES = 1_000  # of 20 places
 # A worker's folder deleted: `restored=50700 duration_s=2.93` in its log, on two cores shared with much else

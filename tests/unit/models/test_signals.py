@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import signals
-from models.signal_table import FLOOR, GAIN, SignalTable, padded
+from models.signal_table import FLOOR, GAIN, LISTED, SignalTable, padded, side_by_side
 from models.signals import (
     DAY_S,
     HOUR_S,
     NOTHING,
     BadSignals,
     ItemSignals,
+    SignalRecord,
     SignalRules,
     Transition,
     apply,
@@ -101,8 +102,6 @@ def test_the_codec_gives_back_what_it_was_given(log: list[Transition], offset: i
     value = signals.encode(state)
     assert signals.decode(value) == state
     assert signals.applied_offset(value) == state.applied_offset == offset
-    for one in log:
-        assert signals.decode_transition(signals.encode_transition(one)) == one
 
 
 @pytest.mark.parametrize("value", [b"", b"\x01", b"\x09" + bytes(8), signals.encode(NOTHING)[:-3], b"\xff" * 60])
@@ -110,7 +109,56 @@ def test_other_bytes_are_refused(value: bytes) -> None:
     with pytest.raises(BadSignals):
         signals.decode(value)
     with pytest.raises(BadSignals):
-        signals.decode_transition(value)
+        signals.decode_transitions(value)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), logs()), max_size=5), st.integers(3, 400))
+def test_records_of_transitions_say_all_in_order(of_items: list[tuple[str, list[Transition]]], most_bytes: int) -> None:
+    made = [(item_id, one) for item_id, log in of_items for one in log]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "TRANSITIONS_BYTES", most_bytes)
+        values = signals.encode_transitions(made)
+    read = [signals.decode_transitions(value) for value in values]
+    assert [one for of_record in read for one in of_record] == made
+    assert all(len(value) <= most_bytes or len(one) <= 1 for value, one in zip(values, read, strict=True))
+
+
+@given(st.binary(max_size=60))
+def test_bytes_are_transitions_or_refused(value: bytes) -> None:
+    for given_bytes in (value, bytes([signals.TRANSITIONS_VERSION]) + value):
+        try:
+            read = signals.decode_transitions(given_bytes)
+        except BadSignals:
+            continue
+        [again] = signals.encode_transitions(read)
+        assert signals.decode_transitions(again) == read
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Transition(math.nan, 0, 0),
+        Transition(math.inf, 0, 0),
+        Transition(-1.0, 0, 0),
+        Transition(1.0, -1, 0),
+        Transition(1.0, 2**31, 0),
+        Transition(1.0, 0, -1),
+        Transition(1.0, 0, 2**63),
+        Transition(1.0, 0, 0, ""),
+        Transition(1.0, 0, 0, "a", math.nan),
+        Transition(1.0, 0, 0, "a", -math.inf),
+    ],
+)
+def test_a_transition_that_no_event_makes_is_refused(one: Transition) -> None:
+    [value] = signals.encode_transitions([("a", one)])
+    with pytest.raises(BadSignals, match="can't be read"):
+        signals.decode_transitions(value)
+
+
+def test_transitions_of_another_version_are_named() -> None:
+    for kind in (2, 3):  # a record of one transition, as it was: no successor, or one
+        with pytest.raises(BadSignals, match=f"transitions of version {kind}; this code reads version 4"):
+            signals.decode_transitions(bytes([kind]) + bytes(28))
 
 
 def test_given_states_stay_as_they_are() -> None:
@@ -140,7 +188,7 @@ def test_twenty_years_of_silence_and_clicks_overflow_nothing() -> None:
     read = record(rules, "x", state)
     assert read.successors == [("next", pytest.approx(1.0))]
     table = SignalTable(rules, ["x", "next"])
-    table.put(read)
+    table.put([read])
     assert table.trends(19 * YEAR_S)[0, 1] == pytest.approx(math.log(1 / FLOOR), abs=1e-5)
     assert table.trends(40 * YEAR_S).tolist() == [[0.0, 0.0, 0.0]]
     assert np.isfinite(table.successors([1], 40 * YEAR_S)[1]).all()
@@ -183,7 +231,7 @@ def test_what_workers_read_is_what_replays_count(events: list[tuple[int, str, fl
         before.append(item)
         del before[:-3]
     for item, state in states.items():
-        read.put(record(RULES, item, state))
+        read.put([record(RULES, item, state)])
     now = t + later
     for item in states:
         shown = read.trends(now)[:, read.row(item)]
@@ -234,6 +282,40 @@ def test_sparse_scores_are_padded_with_nothing() -> None:
     assert padded([])[0].shape == (0, 0)
 
 
+def test_places_are_laid_as_parts_of_lists_are_padded() -> None:
+    parts = [(np.array([3, 4]), np.array([1.0, 2.0], np.float32)), (np.array([], np.int64), np.array([]))]
+    laid = side_by_side(np.array([3, 4]), np.array([1.0, 2.0], np.float32), 2, 5)
+    for one, other in zip(laid, padded(parts), strict=True):
+        assert one.tolist() == other.tolist()
+    assert side_by_side(np.array([2, 6]), np.ones(2, np.float32), 2, 5)[0].tolist() == [[2], [1]]
+
+
+@given(logs(), st.lists(st.tuples(st.lists(st.integers(0, 5), max_size=4), times), max_size=40))
+def test_what_follows_many_users_items_is_read_as_for_each_alone(
+    log: list[Transition], users: list[tuple[list[int], float]]
+) -> None:
+    table = SignalTable(RULES, ITEMS)
+    table.put([record(RULES, item_id, apply(RULES, NOTHING, log[n:])) for n, item_id in enumerate(ITEMS[:3])])
+    rows, values = table.successors_of([last for last, _ in users], [t for _, t in users])
+    for number, (last, t) in enumerate(users):
+        alone_rows, alone = table.successors(last, t)
+        together = {
+            row: value for row, value in zip(rows[number].tolist(), values[number].tolist(), strict=True) if row
+        }
+        assert together == dict(zip(alone_rows.tolist(), alone.tolist(), strict=True))
+
+
+def test_the_best_successors_of_many_are_listed() -> None:
+    table = SignalTable(RULES, ["a", "b"])
+    successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
+    table.put([SignalRecord("a", 0.0, [1.0] * 4, successors, RULES.all_half_lives_s)])
+    rows, values = table.successors_of([[1], [2], [1, 2]], [0.0] * 3)
+    assert rows.shape == values.shape == (3, LISTED)
+    assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
+    assert not values[1].any()
+    assert sorted(values[2].tolist()) == pytest.approx(sorted(math.log1p(GAIN * 0.5 * w) for _, w in successors[40:]))
+
+
 @pytest.mark.parametrize(
     "fields", [{"half_lives_s": (0.0,)}, {"successor_half_life_s": math.inf}, {"max_successors": 0}]
 )
@@ -257,10 +339,10 @@ def test_a_table_that_takes_records_over_reads_as_one_that_counts(
     states = {"a": apply(RULES, NOTHING, log), "b": apply(RULES, NOTHING, log[::2])}
     taken = SignalTable(RULES, ITEMS[:3])
     for item_id, state in states.items():
-        taken.put(signals.decode_record(signals.encode_record(record(RULES, item_id, state))))
+        taken.put([signals.decode_record(signals.encode_record(record(RULES, item_id, state)))])
     other = SignalTable(RULES, ["e", "a"])
     for item_id, state in states.items():
-        other.put(record(RULES, item_id, state))
+        other.put([record(RULES, item_id, state)])
     moved = other.for_catalogue(ITEMS[:3])
     assert moved.item_of_row[:4] == ["", *ITEMS[:3]]
     end = max([t, *(one.timestamp for one in log)])
@@ -298,7 +380,7 @@ def test_other_half_lives_begin_with_the_count_of_the_nearest() -> None:
 def test_a_record_of_other_half_lives_tells_what_both_know() -> None:
     state = apply(SignalRules((HOUR_S, DAY_S), DAY_S), NOTHING, [Transition(0.0, 0, 0), Transition(1.0, 0, 1, "b")])
     table = SignalTable(SignalRules((DAY_S, 7 * DAY_S), 7 * DAY_S), ["a", "b"])
-    table.put(record(SignalRules((HOUR_S, DAY_S), DAY_S), "a", state))
+    table.put([record(SignalRules((HOUR_S, DAY_S), DAY_S), "a", state)])
     day, week = table.trends(0.0)[:, 1]
     assert day == pytest.approx(math.log(1 / FLOOR), rel=1e-4)
     assert week == 0.0

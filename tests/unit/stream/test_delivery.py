@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 
-from stream.delivery import CROWDED_POLL_S, IN_FLIGHT, POLL_S, Batch, BatchConsumer, Source
+from stream.delivery import CROWDED_POLL_S, GATHERED_BYTES, IN_FLIGHT, POLL_S, Batch, BatchConsumer, Source
 
 TOPIC = "interactions"
 A, B = TP(TOPIC, 0), TP(TOPIC, 1)
@@ -149,3 +149,19 @@ async def test_a_topic_that_is_due_and_has_no_room_is_not_asked_for_without_a_pa
     books._queued["transitions"], books._gather_from["transitions"] = 0, time.monotonic() + 100.0
     await books._fetch_prompt({A, TP("transitions", 0)})
     assert waited == [0.0, CROWDED_POLL_S, POLL_S]
+
+
+async def test_what_is_gathered_is_bounded_by_its_bytes() -> None:
+    handed: list[int] = []
+
+    class Endless(Books):
+        async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+            return {tp: [SimpleNamespace(value=bytes(GATHERED_BYTES // 3))] for tp in active_partitions}
+
+        async def _hand_over(self, fetched: Any) -> None:
+            handed.extend(len(records) for records in fetched.values())
+
+    books = Endless({A: 0})
+    books.app.sources = {TOPIC: Source(cast(Any, None), gathered_s=1.0)}
+    await books._gather({A})
+    assert handed == [3]
