@@ -13,6 +13,7 @@ from models.hrnn import HRNN
 
 CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
 RISE = 0.3  # of an epoch's steps the rate rises: Adam's first steps know little of how far to go
+LEAST_RISE = 20  # steps, or a log of some thousand events is at the full rate before there is any mean to speak of
 HASTE = 10.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 MEMORY = 0.5  # of an epoch's steps are averaged over; a whole one's stops an epoch later for as good a model
 
@@ -29,7 +30,7 @@ class Descent:
     ) -> None:
         """Begin; `epochs` of so many steps, 0 for nobody knows."""
         self._rate = rate
-        self._rise = math.ceil(RISE * epoch_steps)
+        self._rise = max(math.ceil(RISE * epoch_steps), LEAST_RISE)
         self._steps = epochs * epoch_steps
         self._memory = max(MEMORY * epoch_steps, 1.0)
         self._taken = 0

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Epoch(NamedTuple):
     """What a pass over the training events came to."""
 
-    number: int  # from 1; 0 is a warm start as it was given
+    number: int  # from 1; 0 is the model as it begins
     loss: float  # the mean on what was learned from, weighed and with dropout; NaN for number 0
     newest_loss: float  # the mean on the newest slice, without either; NaN if nothing in it could be asked
     seconds: float  # since the fit began
@@ -83,16 +83,17 @@ def fit(
         steps = course.steps(training)
         descent = Descent(course.model, settings.learning_rate, steps, weight_decay=settings.weight_decay)
         epochs = settings.epochs if len(newest.first) else min(settings.epochs, UNWATCHED)
-        # a warm start that no epoch betters is kept as it is
+        # a beginning that no epoch betters is kept as it is: signals weighed evenly are hard to better by 1,000 events
         best, best_epoch, loss = _copied(course.model), 0, math.nan
-        best_loss = course.loss(newest) if course.warm and len(newest.first) else math.inf
+        best_loss, least = course.loss(newest) if len(newest.first) else math.inf, math.inf
         curve = [Epoch(0, math.nan, best_loss, time.monotonic() - begun)] if math.isfinite(best_loss) else []
         with progress("fitting", epochs) as advance:
             for epoch in range(1, epochs + 1):
                 loss = course.epoch(training, descent, rng, lambda: stopping() or _over(begun, settings))
                 with descent.averaged():
                     newest_loss = course.loss(newest)
-                    ends = newest_loss > best_loss - GAIN or stopping() or _over(begun, settings)
+                    ends = newest_loss > least - GAIN or stopping() or _over(begun, settings)
+                    least = min(least, newest_loss)
                     if newest_loss < best_loss or not len(newest.first):  # nothing to compare by: the last is the best
                         best, best_loss, best_epoch = _copied(course.model), newest_loss, epoch
                 curve.append(Epoch(epoch, loss, newest_loss, time.monotonic() - begun))
@@ -121,7 +122,8 @@ def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: Fittin
     Without it no item of the newest tenth could be recommended before the next run. A pass over that tenth alone cost
     ratings in bursts, whose newest tenth is some fifty users, 9 to 59 % of perplexity on what came after, by its rate;
     over everything it gains, most at the full rate, down to zero. A second one gains 3 % more on ratings in bursts and
-    costs 5 % on films. Gives the model back as it was if the pass leaves it not finite.
+    costs 5 % on films. Where learning has bettered nothing so far it is left at knowing the new items. Gives the model
+    back as it was if the pass leaves it not finite.
     """
     begun = time.monotonic()
     with torch.random.fork_rng():
@@ -131,7 +133,8 @@ def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: Fittin
         descent = Descent(
             course.model, settings.learning_rate, course.steps(part), epochs=1, weight_decay=settings.weight_decay
         )
-        course.epoch(part, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
+        if fitted.epochs or fitted.warm:
+            course.epoch(part, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
     if not all(bool(torch.isfinite(tensor).all()) for tensor in course.model.state_dict().values()):
         log.error("the last pass left weights that are not finite, so it is dropped")
         return fitted

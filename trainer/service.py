@@ -64,6 +64,7 @@ class TrainerService:
         self._sessions: LogReader | None = None
         self._models: ModelTopic | None = None
         self._serving: ServingModel | None = None
+        self._refused = -1  # the offset of the newest pointer to a model that can't be read
         self._seen_events = 0  # of the last run, by which new ones are counted
         self._last_run = -math.inf
         self._not_ready = "the sessions have not been read yet"
@@ -151,12 +152,14 @@ class TrainerService:
         """Follow the pointer -> where it is; a model that can't be read counts as none."""
         models = self._model_topic()
         pointer = models.serving()
-        if pointer.version and (self._serving is None or self._serving.version != pointer.version):
+        known = pointer.offset == self._refused or (self._serving and self._serving.version == pointer.version)
+        if pointer.version and not known:
             first = self._serving is None
             try:
                 self._serving = models.read_model(pointer.version)
             except (BadWeights, NoSuchVersion) as error:
                 log.error("the serving model can't be read version=%s: %s", pointer.version, error)
+                self._refused = pointer.offset  # a version comes before its pointer, so it will not mend itself
                 return pointer
             manifest = self._serving.manifest
             self._telemetry.serving(manifest)

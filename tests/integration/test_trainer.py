@@ -215,10 +215,15 @@ def test_curves_are_kept_as_long_as_their_version(
     assert len(kept) == settings.keep_versions
 
 
-def test_a_pointer_to_a_broken_model_does_not_stop_the_trainer(settings: TrainerSettings, models: ModelTopic) -> None:
+def test_a_pointer_to_a_broken_model_does_not_stop_the_trainer(
+    settings: TrainerSettings, models: ModelTopic, caplog: pytest.LogCaptureFixture
+) -> None:
     send(settings, settings.topics.models, [(POINTER_KEY, encode(Pointer("nowhere", 1.0)))])
-    send_circles(settings, range(20))
     service = TrainerService(settings)
+    for _ in range(3):
+        assert service.run_once().result == "skipped"  # there are no sessions yet
+    assert caplog.text.count("can't be read version=nowhere") == 1
+    send_circles(settings, range(20))
     assert service.run_once().result == "published"
     assert models.serving().version != "nowhere"
     service.close()

@@ -99,13 +99,26 @@ def test_the_curve_tells_every_epoch_and_the_best_one_is_kept() -> None:
     histories = circles()
     cutoff = newest_slice(histories, 0.1)
     fitted = fit(histories, cutoff, quick(epochs=4))
-    assert [epoch.number for epoch in fitted.curve] == [1, 2, 3, 4]
-    assert fitted.curve[-1].loss == fitted.loss < fitted.curve[0].loss
+    assert [epoch.number for epoch in fitted.curve] == [0, 1, 2, 3, 4]
+    assert fitted.curve[-1].loss == fitted.loss < fitted.curve[1].loss
     assert math.exp(min(epoch.newest_loss for epoch in fitted.curve)) == fitted.valid_perplexity
     assert all(one.seconds < other.seconds for one, other in itertools.pairwise(fitted.curve))
     warm = fit(histories, cutoff, quick(epochs=1), (served(fitted, cutoff), cutoff))
     assert [epoch.number for epoch in warm.curve] == [0, 1]
     assert warm.curve[0].newest_loss == pytest.approx(math.log(fitted.valid_perplexity), rel=1e-4)
+
+
+def test_what_nothing_can_be_learned_from_leaves_the_model_as_it_begins() -> None:
+    rng = np.random.default_rng(0)
+    few = [session(f"u{n}", [(f"i{rng.integers(40)}", float(k), None, None) for k in range(6)]) for n in range(10)]
+    histories = from_sessions(few, {})
+    settings = quick(learning_rate=1.0)
+    fitted = fit(histories, newest_slice(histories, 0.2), settings)
+    assert fitted.epochs == 0
+    assert fitted.valid_perplexity == math.exp(fitted.curve[0].newest_loss)
+    finished = finish(fitted, histories, newest_slice(histories, 0.2), settings)
+    assert len(finished.catalogue.item_ids) >= len(fitted.catalogue.item_ids)
+    assert torch.equal(finished.model.out.weight, fitted.model.out.weight)
 
 
 def test_histories_too_long_or_too_short_are_left_out() -> None:
