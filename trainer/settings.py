@@ -18,7 +18,7 @@ class FittingSettings(BaseSettings):
     """How a model is fitted, by the service and in evaluations alike. Names that Amazon Personalize's HRNN has too
     mean what they mean there.
 
-    One set for all logs, chosen on early parts of a log of news, one of ratings as films are seen and one of ratings
+    One set for all logs, chosen on early parts of a log of news, one of ratings as films are seen and two of ratings
     in bursts; never on a slice that figures are reported of.
 
     What `recency_mask` does at Personalize is said nowhere but in its name. Here it weighs each event in the loss by
@@ -30,13 +30,16 @@ class FittingSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
 
     hidden_dimension: int = Field(
-        default=64, ge=1, description="at Personalize's 43 perplexity on newest slices of films was 1 to 2 % worse"
+        default=64,
+        ge=1,
+        description="at Personalize's 43 perplexity was 4 to 5 % worse on news and ratings of years, else the same",
     )
     bptt: int = Field(default=32, ge=1, description="Personalize's default: steps that an error is carried back")
     recency_mask: bool = Field(
         default=False,
         description="weigh recent events more, as Personalize does by default: here live trends say what is recent, "
-        "and the mask costs them the examples that they are weighed by",
+        "and the mask costs examples: perplexity 72 % up on ratings in bursts, 5 % with 0.3; on films 8 % up, "
+        "2 % down with 0.3",
     )
     recency_half_life: float = Field(
         default=0.05,
