@@ -15,7 +15,8 @@ from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.log_reader import Record
 from stream.rejects import send_dead_letters
-from stream.sending import PAUSED, Append, NotSent, append, or_not_sent
+from stream.sending import PAUSED, Append, NotSent, or_not_sent
+from stream.signal_topic import SignalTopic
 from stream.telemetry import Telemetry
 
 SLICE = 128  # items folded at once, some 10 ms: a batch of events waits for no more
@@ -35,7 +36,8 @@ class Folding(NamedTuple):
 
     fold: Fold
     redelivered: int
-    appends: list[Append]
+    appends: list[Append]  # of states
+    told: list[Append]  # of signals
     others: list[asyncio.Future[Any]]
 
 
@@ -61,6 +63,7 @@ class ItemStage:
         self._telemetry = telemetry
         self._topics = topics
         self._thread = thread
+        self.signal_topic = SignalTopic(topics.signals, app.client_options, changelog, self._current)
 
     async def fold_and_confirm(self, batch: Batch) -> None:
         """Count a batch, store it, send what it comes to and await the acks; raises NotSent if that may have failed."""
@@ -70,7 +73,7 @@ class ItemStage:
         loop, producer = asyncio.get_running_loop(), self._app.kafka_producer()
         fold = await loop.run_in_executor(self._thread, take_in, batch.records.values())
         appends: list[Append] = []
-        others: list[asyncio.Future[Any]] = []
+        told: list[Append] = []
         redelivered = 0
         for partition, of_items in fold.of_items.items():
             items = list(of_items)
@@ -81,17 +84,17 @@ class ItemStage:
                     if not self._app.batch_consumer.may_send(batch):
                         raise NotSent(PAUSED)
                     appends += await self._changelog.write(producer, partition, values)
-                    sent = await append(producer, self._topics.signals, partition, records)
-                others += [each.acked for each in sent]
+                    told += await self.signal_topic.append(producer, partition, records)
                 redelivered += again
-        others += await send_dead_letters(producer, self._topics.dead_letters, fold.rejects)
-        return Folding(fold, redelivered, appends, others)
+        others = await send_dead_letters(producer, self._topics.dead_letters, fold.rejects)
+        return Folding(fold, redelivered, appends, told, others)
 
     async def _confirm(self, folding: Folding) -> None:
         with or_not_sent(self._telemetry):
             for sent in folding.others:
                 await sent
             await self._changelog.confirm(self._app.kafka_producer(), folding.appends)
+            await self.signal_topic.confirm(self._app.kafka_producer(), folding.told)
         telemetry, fold = self._telemetry, folding.fold
         total = sum(len(given) for of_items in fold.of_items.values() for given in of_items.values())
         telemetry.transitions.labels("applied").inc(total - folding.redelivered)
@@ -114,8 +117,15 @@ class ItemStage:
             redelivered += counted_before(before, given)
             after = signals.apply(self._rules, before, given, offset)
             values[key] = signals.encode(after)
-            records.append((key, signals.encode_record(signals.record(self._rules, item_id, after))))
+            records.append((key, self._record(item_id, after)))
         return values, records, redelivered
+
+    def _current(self, partition: int, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+        held = zip(keys, self._changelog.read(partition, keys), strict=True)
+        return [(key, self._record(key.decode(), signals.decode(value))) for key, value in held if value is not None]
+
+    def _record(self, item_id: str, state: signals.ItemSignals) -> bytes:
+        return signals.encode_record(signals.record(self._rules, item_id, state))
 
 
 def counted_before(state: signals.ItemSignals, given: Iterable[Transition]) -> int:

@@ -107,6 +107,30 @@ def test_workers_share_what_they_count_and_keep_it_over_kills(running: Deploymen
     assert report.lists_with_signals > 0
 
 
+@pytest.mark.parametrize("then", ["events", "nothing"])
+def test_what_another_worker_wrote_over_is_sent_anew(running: Deployment, then: str) -> None:
+    """As a worker does that slept with records on their way, and does not know it."""
+    worker = running.ready_worker()
+    asyncio.run(running.play(made_events(300, start=time.time() - 7200.0)))
+    settled(worker, 20)
+    asyncio.run(running.play(made_events(300, seed=1, start=time.time() - 3600.0)))
+    wait_until(lambda: not running.audit().transitions_behind, every_s=0.5)
+    sent = running.records(running.topics.signals)
+    first = {record.key: record for record in reversed(sent)}
+    newest = {record.key: record.value for record in sent}
+    stale = [record for record in first.values() if record.value != newest[record.key]]
+    assert len(stale) > 10
+    producer = KafkaProducer(bootstrap_servers=running.bootstrap)
+    for record in stale:
+        producer.send(record.topic, key=record.key, value=record.value, partition=record.partition).get(30)
+    producer.close()
+    if then == "events":
+        asyncio.run(running.play(made_events(200, seed=2, start=time.time())))
+    wait_until(lambda: "another worker wrote signals" in log_of(worker), every_s=0.2)
+    wait_until(lambda: not running.audit().wrong_signals, every_s=0.5)
+    assert_passes(running.audit())
+
+
 def test_a_model_that_counts_otherwise_is_refused_and_the_remedy_named(running: Deployment) -> None:
     running.publish("v1", rules=RULES)
     worker = running.ready_worker()
