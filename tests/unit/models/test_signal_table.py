@@ -1,0 +1,189 @@
+"""All items' signals as arrays: counted here or taken over, read for lists."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import signals
+from models.signal_table import FLOOR, GAIN, LISTED, SignalTable, padded, side_by_side
+from models.signals import (
+    DAY_S,
+    HOUR_S,
+    NOTHING,
+    ItemSignals,
+    SignalRecord,
+    SignalRules,
+    Transition,
+    apply,
+    record,
+    successors_at,
+    transitions,
+)
+from tests.unit.models.transition_logs import ITEMS, RULES, YEAR_S, logs, times
+
+
+def test_twenty_years_of_silence_and_clicks_overflow_nothing() -> None:
+    rules = SignalRules(half_lives_s=(60.0,), successor_half_life_s=60.0)
+    log = [Transition(n * YEAR_S, 0, 2 * n + k, s) for n in range(20) for k, s in enumerate((None, "next"))]
+    state = apply(rules, NOTHING, log)
+    assert state.counts == [1.0]
+    read = record(rules, "x", state)
+    assert read.successors == [("next", pytest.approx(1.0))]
+    table = SignalTable(rules, ["x", "next"])
+    table.put([read])
+    assert table.trends(19 * YEAR_S)[0, 1] == pytest.approx(math.log(1 / FLOOR), abs=1e-5)
+    assert table.trends(40 * YEAR_S).tolist() == [[0.0, 0.0, 0.0]]
+    assert np.isfinite(table.successors([1], 40 * YEAR_S)[1]).all()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(ITEMS), st.floats(0, 3 * DAY_S)), max_size=40),
+    st.floats(0, 30 * DAY_S),
+)
+def test_what_workers_read_is_what_replays_count(events: list[tuple[int, str, float]], later: float) -> None:
+    live, read = SignalTable(RULES, ITEMS), SignalTable(RULES, ITEMS[:2])
+    states: dict[str, ItemSignals] = {}
+    last: dict[int, list[str]] = {}
+    t = 0.0
+    for offset, (user, item, passed) in enumerate(events):
+        t += passed
+        before = last.setdefault(user, [])
+        for key, transition in transitions(before, item, t, 0, offset):
+            states[key] = apply(RULES, states.get(key, NOTHING), [transition])
+        live.occur(live.row(item), t)
+        live.follow([live.row(one) for one in before], live.row(item), t)
+        before.append(item)
+        del before[:-3]
+    for item, state in states.items():
+        read.put([record(RULES, item, state)])
+    now = t + later
+    for item in states:
+        shown = read.trends(now)[:, read.row(item)]
+        assert shown == pytest.approx(live.trends(now)[:, live.row(item)], abs=1e-4)
+    for user_items in last.values():
+        one, other = (
+            {table.item_of_row[row]: float(value) for row, value in zip(*table.successors(rows, now), strict=True)}
+            for table in (live, read)
+            for rows in [[table.row(item) for item in user_items]]
+        )
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_trends_are_the_logarithms_of_decayed_counts() -> None:
+    table = SignalTable(RULES, ["a"])
+    for n in range(10):
+        table.occur(1, 1e9 + n)
+    expected = [math.log(10 * 0.5 ** (HOUR_S / s) / FLOOR) for s in RULES.half_lives_s]
+    assert table.trends(1e9 + HOUR_S)[:, 1] == pytest.approx(expected, abs=1e-2)
+    assert table.trends(1e9)[:, 0].tolist() == [0.0] * 4
+
+
+def test_new_items_get_rows_after_the_catalogue() -> None:
+    table = SignalTable(RULES, ["a"])
+    assert [table.add(item) for item in ("b", "a", "c", "b")] == [2, 1, 3, 2]
+    assert table.row("zzz") == 0
+    table.occur(3, 0.0)
+    assert table.trends(0.0).shape == (4, 4)
+    assert table.trends(0.0)[0, 3] > 2.9
+
+
+def test_the_nearest_item_leads_the_most() -> None:
+    table = SignalTable(RULES, ["a", "b", "x", "y"])
+    table.follow([1], 3, 0.0)
+    table.follow([2], 4, 0.0)
+    rows, scores = table.successors([1, 2], 0.0)
+    assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
+        {3: math.log1p(GAIN * 0.5), 4: math.log1p(GAIN)}
+    )
+
+
+def test_sparse_scores_are_padded_with_nothing() -> None:
+    rows, values = padded(
+        [(np.array([3, 4]), np.array([1.0, 2.0], np.float32)), (np.array([], np.int64), np.array([]))]
+    )
+    assert rows.tolist() == [[3, 4], [0, 0]]
+    assert values.tolist() == [[1.0, 2.0], [0.0, 0.0]]
+    assert padded([])[0].shape == (0, 0)
+
+
+def test_places_are_laid_as_parts_of_lists_are_padded() -> None:
+    parts = [(np.array([3, 4]), np.array([1.0, 2.0], np.float32)), (np.array([], np.int64), np.array([]))]
+    laid = side_by_side(np.array([3, 4]), np.array([1.0, 2.0], np.float32), 2, 5)
+    for one, other in zip(laid, padded(parts), strict=True):
+        assert one.tolist() == other.tolist()
+    assert side_by_side(np.array([2, 6]), np.ones(2, np.float32), 2, 5)[0].tolist() == [[2], [1]]
+
+
+@given(logs(), st.lists(st.tuples(st.lists(st.integers(0, 5), max_size=4), times), max_size=40))
+def test_what_follows_many_users_items_is_read_as_for_each_alone(
+    log: list[Transition], users: list[tuple[list[int], float]]
+) -> None:
+    table = SignalTable(RULES, ITEMS)
+    table.put([record(RULES, item_id, apply(RULES, NOTHING, log[n:])) for n, item_id in enumerate(ITEMS[:3])])
+    rows, values = table.successors_of([last for last, _ in users], [t for _, t in users])
+    for number, (last, t) in enumerate(users):
+        alone_rows, alone = table.successors(last, t)
+        together = {
+            row: value for row, value in zip(rows[number].tolist(), values[number].tolist(), strict=True) if row
+        }
+        assert together == dict(zip(alone_rows.tolist(), alone.tolist(), strict=True))
+
+
+def test_the_best_successors_of_many_are_listed() -> None:
+    table = SignalTable(RULES, ["a", "b"])
+    successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
+    table.put([SignalRecord("a", 0.0, [1.0] * 4, successors, RULES.all_half_lives_s)])
+    rows, values = table.successors_of([[1], [2], [1, 2]], [0.0] * 3)
+    assert rows.shape == values.shape == (3, LISTED)
+    assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
+    assert not values[1].any()
+    assert sorted(values[2].tolist()) == pytest.approx(sorted(math.log1p(GAIN * 0.5 * w) for _, w in successors[40:]))
+
+
+@given(logs(), st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), max_size=3), times)
+def test_a_table_that_takes_records_over_reads_as_one_that_counts(
+    log: list[Transition], last: list[int], t: float
+) -> None:
+    states = {"a": apply(RULES, NOTHING, log), "b": apply(RULES, NOTHING, log[::2])}
+    taken = SignalTable(RULES, ITEMS[:3])
+    for item_id, state in states.items():
+        taken.put([signals.decode_record(signals.encode_record(record(RULES, item_id, state)))])
+    other = SignalTable(RULES, ["e", "a"])
+    for item_id, state in states.items():
+        other.put([record(RULES, item_id, state)])
+    moved = other.for_catalogue(ITEMS[:3])
+    assert moved.item_of_row[:4] == ["", *ITEMS[:3]]
+    end = max([t, *(one.timestamp for one in log)])
+    np.testing.assert_allclose(
+        moved.trends(end)[:, : moved.n_rows],
+        np.stack([taken.trends(end)[:, taken.row(item_id)] for item_id in moved.item_of_row], 1),
+        atol=1e-5,
+    )
+    expected: dict[str, float] = {}
+    ids = [["", *ITEMS][row] for row in last]
+    for weight, before in zip((1.0, 0.5, 0.25), reversed(ids), strict=False):
+        if before in states:
+            for item_id, count in successors_at(RULES, states[before], end).items():
+                expected[item_id] = expected.get(item_id, 0.0) + weight * count
+    for table in (taken, moved):
+        rows, values = table.successors([table.row(item_id) for item_id in ids], end)
+        found = {table.item_of_row[row]: value for row, value in zip(rows.tolist(), values.tolist(), strict=True)}
+        wanted = {item_id: math.log1p(GAIN * count) for item_id, count in expected.items()}
+        for item_id in {*found, *wanted}:
+            assert found.get(item_id, 0.0) == pytest.approx(wanted.get(item_id, 0.0), rel=1e-4, abs=1e-6)
+
+
+def test_a_record_of_other_half_lives_tells_what_both_know() -> None:
+    state = apply(SignalRules((HOUR_S, DAY_S), DAY_S), NOTHING, [Transition(0.0, 0, 0), Transition(1.0, 0, 1, "b")])
+    table = SignalTable(SignalRules((DAY_S, 7 * DAY_S), 7 * DAY_S), ["a", "b"])
+    table.put([record(SignalRules((HOUR_S, DAY_S), DAY_S), "a", state)])
+    day, week = table.trends(0.0)[:, 1]
+    assert day == pytest.approx(math.log(1 / FLOOR), rel=1e-4)
+    assert week == 0.0
+    assert len(table.successors([1], 1.0)[0]) == 0
