@@ -120,7 +120,11 @@ class ItemStage:
             records.append((key, self._record(item_id, after)))
         return values, records, redelivered
 
-    def _current(self, partition: int, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+    async def _current(self, partition: int, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._stored, partition, keys)
+
+    def _stored(self, partition: int, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """Write items' records as the store has them."""
         held = zip(keys, self._changelog.read(partition, keys), strict=True)
         return [(key, self._record(key.decode(), signals.decode(value))) for key, value in held if value is not None]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import aiokafka
@@ -31,14 +31,14 @@ class SignalTopic:
         topic: str,
         client_options: Mapping[str, Any],
         changelog: Changelog,
-        current: Callable[[int, list[bytes]], Records],
+        current: Callable[[int, list[bytes]], Awaitable[Records]],
     ) -> None:
         """`current` gives the records of some items as the store of a partition has them."""
         self._topic = topic
         self._client_options = client_options
         self._changelog = changelog
         self._current = current
-        self._next: dict[int, int] = {}  # by partition: the offset of our next record, if nobody else writes
+        self._next: dict[int, int] = {}  # by partition, from our first append on: where our next record goes
 
     async def append(self, producer: aiokafka.AIOKafkaProducer, partition: int, records: Records) -> list[Append]:
         """Queue records; under the changelog's lock, so that they follow one another as states do."""
@@ -82,4 +82,4 @@ class SignalTopic:
         async with self._changelog.lock:
             if partition not in self._changelog.last_known:
                 return []
-            return await self.append(producer, partition, self._current(partition, list(items)))
+            return await self.append(producer, partition, await self._current(partition, list(items)))

@@ -129,11 +129,10 @@ def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: Fittin
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         course = Course(histories, math.inf, settings, (fitted, cutoff))
-        part = course.training_part(math.inf)
-        descent = Descent(
-            course.model, settings.learning_rate, course.steps(part), epochs=1, weight_decay=settings.weight_decay
-        )
         if fitted.epochs or fitted.warm:
+            part = course.training_part(math.inf)
+            steps, decay = course.steps(part), settings.weight_decay
+            descent = Descent(course.model, settings.learning_rate, steps, epochs=1, weight_decay=decay)
             course.epoch(part, descent, np.random.default_rng(settings.seed), lambda: _over(begun, settings))
     if not all(bool(torch.isfinite(tensor).all()) for tensor in course.model.state_dict().values()):
         log.error("the last pass left weights that are not finite, so it is dropped")

@@ -89,7 +89,7 @@ class CatalogueCrossEntropy:
     """
 
     def __init__(self, threads: int) -> None:
-        """Start the threads with the first loss; they end with this object."""
+        """Keep torch itself to one thread; start ours with the first loss, they end with this object."""
         self._threads = threads
         torch.set_num_threads(1)  # of the whole process: what is left is small
         self._pool = ThreadPoolExecutor(threads, "loss", initializer=lambda: torch.set_num_threads(1))
