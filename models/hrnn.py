@@ -5,7 +5,7 @@ takes the gap that *follows* it: it can be taken once the next event is there, o
 
 With signals, a score is w_j . out(h) + b_j + sum_k a_k(h) trend_k(j) + sum_f s_f(h) sparse_f(j): each state decides
 how far to follow the crowd, and which crowd. Trends are columns of the decoder's matrix, so all of it but the
-sparse part is one product.
+sparse part is one product. Sparse are what follows the last items, and what the user's own history says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models import own_history, signal_table
 from models.control import DEFAULT_BOUNDS_S
 from models.signals import SignalRules
 
@@ -38,7 +39,7 @@ class HRNNConfig:
     tied: bool = False  # a separate output matrix: what an item leads to is not what leads to it
     half_lives_s: tuple[float, ...] = ()  # of trends; none: a model that knows no signals, as the paper's
     successor_half_life_s: float = 0.0  # of what follows the last items; 0: not looked at
-    repeats: bool = False  # a weight for what the user has had: films are seen once, milk is bought each week
+    repeats: bool = False  # weights for what the user has had: films are seen once, milk is bought each week
     net: bool = True  # without, states only weigh the signals: what the rest is worth is measured so
 
     def __post_init__(self) -> None:
@@ -73,8 +74,8 @@ class HRNNConfig:
 
     @property
     def n_sparse(self) -> int:
-        """Count the sparse parts of a score: what follows the last items, then what the user has had."""
-        return (self.successor_half_life_s > 0) + self.repeats
+        """Count the sparse parts of a score: of what follows the last items, then of what the user has had."""
+        return signal_table.PARTS * (self.successor_half_life_s > 0) + own_history.PARTS * self.repeats
 
     @property
     def signal_rules(self) -> SignalRules | None:
@@ -129,7 +130,7 @@ class Decoder(NamedTuple):
 
 
 Sparse = Sequence[tuple[Tensor, Tensor]]
-"""By sparse part: rows (B, S) int64 and values (B, S), filled up with row 0 at value 0."""
+"""Rows (B, S) int64 and what some parts of a score say of them (B, S, parts), filled up with row 0 at 0."""
 
 
 class HRNN(nn.Module):
@@ -155,7 +156,9 @@ class HRNN(nn.Module):
             self.mixture = nn.Linear(width, config.n_trends + config.n_sparse)
             nn.init.zeros_(self.mixture.weight)  # everyone follows the crowd alike, until told otherwise
             start = [1 / max(1, config.n_trends)] * config.n_trends  # in proportion to counts, of all half-lives alike
-            start += [0.5] * (config.successor_half_life_s > 0) + [0.0] * config.repeats
+            start += [0.0] * config.n_sparse
+            if config.successor_half_life_s:
+                start[config.n_trends] = 0.5
             with torch.no_grad():
                 self.mixture.bias.copy_(torch.tensor(start))
         with torch.no_grad():
@@ -233,8 +236,7 @@ class HRNN(nn.Module):
             scores = torch.addmm(self.bias, queries, self.output_matrix.T)
         else:
             scores = torch.addmm(decoder.bias, torch.cat((queries, trend_weights), 1), decoder.matrix.T)
-        for part, (rows, values) in enumerate(sparse):
-            scores.scatter_add_(1, rows, values * sparse_weights[:, part, None])
+        add_sparse(scores, sparse, sparse_weights)
         scores[:, 0] = -math.inf
         return scores
 
@@ -250,3 +252,12 @@ class HRNN(nn.Module):
             -1,
         )
         return nn.functional.dropout(encoded, self.config.dropout, self.training)
+
+
+def add_sparse(scores: Tensor, sparse: Sparse, weights: Tensor) -> None:
+    """Add to scores (B, rows), in place, what all sparse parts say, weighed by (B, n_sparse)."""
+    begin = 0
+    for rows, values in sparse:
+        end = begin + values.shape[2]
+        scores.scatter_add_(1, rows, torch.bmm(values, weights[:, begin:end, None]).squeeze(2))
+        begin = end

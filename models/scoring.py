@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import own_history
 from models.contracts import RankedItem
 from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
-from models.signal_table import SignalTable, side_by_side
+from models.signal_table import Doubles, SignalTable, successor_parts
 from models.signals import LAST_ITEMS
 from models.walk import Ask, Hidden, Walk
 from models.waves import Gaps, Rows, Waves
@@ -130,54 +131,65 @@ class Scoring:
         if self._initial:
             asked[self._initial] = self._h[self._initial]
         at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(self._asks, gaps_s.tolist(), strict=True)]
-        had, bounds = self._had(moment)
+        had, times, bounds = self._had(moment)
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(pending))
-            asks = np.repeat(np.arange(stop - start), np.diff(bounds[start : stop + 1]))
+            lengths = np.diff(bounds[start : stop + 1])
             rows = had[bounds[start] : bounds[stop]]
             if moment is None:
                 ranked = self._model.model.scores(asked[start:stop])
             else:
-                sparse = self._sparse(moment, asks, rows, at[start:stop])
+                sparse = self._sparse(moment, lengths, rows, times[bounds[start] : bounds[stop]], at[start:stop])
                 rows[rows >= len(moment.decoder.bias)] = 0  # newer than the moment: no column is theirs
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
+            asks = np.repeat(np.arange(stop - start), lengths)
             lists += self._best(ranked, (asks, rows) if exclude_seen else None, wanted[start:stop], moment)
         return lists
 
-    def _sparse(self, moment: Moment, asks: Rows, rows: Rows, at: Sequence[float]) -> Sparse:
-        """Read what follows each user's last items, and what the user has had.
+    def _sparse(self, moment: Moment, lengths: Rows, rows: Rows, times: Doubles, at: Sequence[float]) -> Sparse:
+        """Read what follows each user's last items, and what the user's own history says.
 
-        `asks` (N,), rising, have had the table's `rows` (N,); they ask at `at` (B).
+        Of the table's `rows` (N,) and `times` (N,) the first `lengths` (B) are the first user's; users ask at `at` (B).
         """
         config, table = self._model.model.config, moment.table
-        parts = []
+        found = []
         if config.successor_half_life_s:
-            had, bounds = rows.tolist(), np.searchsorted(asks, np.arange(len(at) + 1)).tolist()
+            had, bounds = rows.tolist(), np.concatenate(([0], np.cumsum(lengths))).tolist()
             last = [had[max(begin, end - len(LAST_ITEMS)) : end] for begin, end in pairwise(bounds)]
-            parts.append(table.successors_of(last, at))
+            followers, scores = table.successors_of(last, at)
+            found.append((followers, successor_parts(scores)))
         if config.repeats:
-            distinct = np.unique(asks * table.n_rows + rows)
-            parts.append(side_by_side(distinct, np.ones(len(distinct), np.float32), len(at), table.n_rows))
-        for laid, values in parts:
+            real = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
+            laid, when = np.zeros(real.shape, np.int64), np.zeros(real.shape)
+            laid[real], when[real] = rows, times
+            found.append((laid, own_history.parts(laid, lengths, when, np.array(at))))
+        for laid, values in found:
             late = laid >= len(moment.decoder.bias)
             laid[late], values[late] = 0, 0.0
-        return [(torch.from_numpy(laid), torch.from_numpy(values)) for laid, values in parts]
+        return [(torch.from_numpy(laid), torch.from_numpy(values)) for laid, values in found]
 
-    def _had(self, moment: Moment | None) -> tuple[Rows, Rows]:
-        """Find what users have had: rows (N,), of the moment's table if there is one, and where each ask's begin."""
+    def _had(self, moment: Moment | None) -> tuple[Rows, Doubles, Rows]:
+        """Find what users have had: rows (N,), of the moment's table if there is one, times (N,), each ask's bounds."""
         # the pending item stands in the retained history, but for an event that was cut off it
+        nothing = [ask.hidden is Hidden.NOTHING for ask in self._asks]
         columns = [
-            ask.walk.rows[ask.begin : ask.end] if ask.hidden is not Hidden.NOTHING else row[None]
-            for ask, row in zip(self._asks, self._pending_rows, strict=True)
+            row[None] if none else ask.walk.rows[ask.begin : ask.end]
+            for ask, row, none in zip(self._asks, self._pending_rows, nothing, strict=True)
         ]
         rows, bounds = np.concatenate(columns), np.concatenate(([0], np.cumsum(list(map(len, columns)))))
-        if moment is not None and not rows.all():  # new items, which the table alone has rows of
-            for ask, begin, end in zip(self._asks, bounds.tolist(), bounds[1:].tolist(), strict=False):
+        if moment is None:
+            return rows, np.zeros(0), bounds
+        had = [
+            [ask.pending] if none else ask.walk.history[ask.begin : ask.end]
+            for ask, none in zip(self._asks, nothing, strict=True)
+        ]
+        times = np.fromiter((event.timestamp for events in had for event in events), np.float64, len(rows))
+        if not rows.all():  # new items, which the table alone has rows of
+            for events, begin, end in zip(had, bounds.tolist(), bounds[1:].tolist(), strict=False):
                 if not rows[begin:end].all():
-                    had = ask.walk.history[ask.begin : ask.end] or [ask.pending]
-                    rows[begin:end] = [moment.table.row(event.item_id) for event in had]
-        return rows, bounds
+                    rows[begin:end] = [moment.table.row(event.item_id) for event in events]
+        return rows, times, bounds
 
     def _best(
         self, ranked: Tensor, seen: tuple[Rows, Rows] | None, places: Rows, moment: Moment | None

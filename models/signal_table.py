@@ -19,6 +19,8 @@ FLOOR = 0.05
 """The count that is nothing: one occurrence is forgotten after 4.3 half-lives, and 20 times it scores log 400."""
 
 GAIN = 4.0  # of successors' counts in log(1 + GAIN x count): one transition is much, the hundredth little
+SHARE_GAIN = 50.0  # of their shares likewise: a rare item's only successor is a surer one than a frequent item's best
+PARTS = 4  # of a score, that what follows the last items is
 LISTED = 64  # successors of a user's last items that are scored: those beyond have a tenth of the best one's weight
 
 Floats = npt.NDArray[np.float32]
@@ -29,6 +31,7 @@ Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for eac
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
 _FADED = 1e-30  # what is scaled by less might become 0 in float32, by which a sum tells that it has not begun
+_NOTHING = np.float32(1e-9)  # instead of 0, where nothing is listed
 _NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
@@ -50,7 +53,7 @@ class SignalTable:
         self._successors: dict[int, dict[int, float]] = {}
         self._landmarks: dict[int, float] = {}
         self._taken: dict[int, tuple[float, Taken, Floats]] = {}  # as `put`: of what time, rows, weights
-        self._sums: Floats = np.zeros(0, np.float32)  # by query and row, and 0 but while some are summed
+        self._sums: Floats = np.zeros((2, 0), np.float32)  # by query and row, and 0 but while some are summed
 
     @property
     def n_rows(self) -> int:
@@ -134,28 +137,32 @@ class SignalTable:
         return self._levels[:, row]
 
     def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
-        """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S,)."""
+        """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S, 2).
+
+        The first weight is of what follows the newest item, the second of what follows those before: a score can
+        trust them differently.
+        """
         if self._taken:
             laid, scored = self.successors_of([last_rows], [t])
             return laid[0], scored[0]
         rows, weights = self._weights(last_rows, t)
-        scores = np.log1p(GAIN * weights).astype(np.float32)
         if len(rows) > LISTED:
-            best = np.argpartition(-scores, LISTED)[:LISTED]
-            rows, scores = rows[best], scores[best]
-        return rows, scores
+            best = np.argpartition(-weights.sum(1), LISTED)[:LISTED]
+            rows, weights = rows[best], weights[best]
+        return rows, np.log1p(GAIN * weights).astype(np.float32)
 
     def successors_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Read `successors` of B users, each at a time of its own, `padded` -> rows (B, S), scores (B, S)."""
+        """Read `successors` of B users, each at a time of its own, `padded` -> rows (B, S), scores (B, S, 2)."""
         if not self._taken:
             return padded(map(self.successors, last_rows, at))
         n_rows = self.n_rows
-        if len(self._sums) < len(last_rows) * n_rows:
-            self._sums = np.zeros(len(last_rows) * (n_rows + n_rows // 4), np.float32)
+        if self._sums.shape[1] < len(last_rows) * n_rows:
+            self._sums = np.zeros((2, len(last_rows) * (n_rows + n_rows // 4)), np.float32)
         sums = self._sums
         first_seen = []
         # sums at the places' own rows, the last items first, then those before: an item lists a row once
         for back, weight in enumerate(LAST_ITEMS, 1):
+            before = int(back > 1)
             parts = []
             for number, (last, t) in enumerate(zip(last_rows, at, strict=True)):
                 taken = self._taken.get(last[-back]) if len(last) >= back else None
@@ -167,41 +174,56 @@ class SignalTable:
                 rows, weights, scales, begins = zip(*parts, strict=True)
                 counts = list(map(len, rows))
                 places = np.concatenate(rows) + np.repeat(np.array(begins, np.int64), counts)
-                held = sums[places]
-                first_seen.append(places[held == 0.0])
-                sums[places] = held + np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
+                held = sums[before, places]
+                first_seen.append(places[(held == 0.0) & (sums[0, places] == 0.0)])
+                sums[before, places] = held + np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
         distinct = np.sort(np.concatenate(first_seen)) if first_seen else _NO_ROWS
-        scores = np.log1p(GAIN * sums[distinct])
-        sums[distinct] = 0.0
-        laid, scores = side_by_side(distinct, scores, len(last_rows), n_rows)
+        summed = sums[:, distinct].T
+        sums[:, distinct] = 0.0
+        laid, summed = side_by_side(distinct, summed, len(last_rows), n_rows)
         if laid.shape[1] > LISTED:
-            best = np.argpartition(-scores, LISTED, axis=1)[:, :LISTED]
-            laid, scores = np.take_along_axis(laid, best, 1), np.take_along_axis(scores, best, 1)
-        return laid, scores
+            best = np.argpartition(-summed.sum(2), LISTED, axis=1)[:, :LISTED]
+            laid, summed = np.take_along_axis(laid, best, 1), np.take_along_axis(summed, best[:, :, None], 1)
+        return laid, np.log1p(GAIN * summed)
 
     def _weights(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
-        summed: dict[int, float] = {}
-        for weight, before in zip(LAST_ITEMS, reversed(last_rows), strict=False):
-            known = self._successors.get(before)
-            if known:
-                passed = max(t - self._landmarks[before], 0.0)
-                scale = weight * 0.5 ** (passed / self.rules.successor_half_life_s)
-                if before == 0 or scale == 0.0:
-                    continue
-                if not summed:
-                    summed = {row: scale * count for row, count in known.items()}
-                    continue
-                for row, count in known.items():
-                    summed[row] = summed.get(row, 0.0) + scale * count
-        n = len(summed)
-        return np.fromiter(summed.keys(), np.int64, n), np.fromiter(summed.values(), np.float64, n)
+        """Sum what is counted here -> rows (S,), weights (S, 2)."""
+        newest: dict[int, float] = {}
+        before: dict[int, float] = {}
+        for back, (weight, row) in enumerate(zip(LAST_ITEMS, reversed(last_rows), strict=False)):
+            known = self._successors.get(row)
+            if not known or row == 0:
+                continue
+            scale = weight * 0.5 ** (max(t - self._landmarks[row], 0.0) / self.rules.successor_half_life_s)
+            if scale == 0.0:
+                continue
+            if back == 0:
+                newest = {other: scale * count for other, count in known.items()}
+            elif not before:
+                before = {other: scale * count for other, count in known.items()}
+            else:
+                for other, count in known.items():
+                    before[other] = before.get(other, 0.0) + scale * count
+        rows = [*newest, *(row for row in before if row not in newest)]
+        weights = np.zeros((len(rows), 2))
+        weights[: len(newest), 0] = list(newest.values())
+        weights[:, 1] = [before.get(row, 0.0) for row in rows]
+        return np.array(rows, np.int64), weights
+
+
+def successor_parts(scores: Floats) -> Floats:
+    """Say how much follows, and as what share of all that is listed: scores (B, S, 2) -> (B, S, PARTS)."""
+    weights = np.expm1(scores)
+    listed = np.einsum("bsp->bp", weights)  # a sum over the middle one of three is four times as slow
+    shares = weights * (1 / np.maximum(listed, _NOTHING))[:, None]
+    return np.concatenate((scores, np.log1p(SHARE_GAIN * shares)), 2)
 
 
 def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
-    """Lay sparse scores of B queries side by side: rows (B, S), values (B, S), filled up with row 0 at 0."""
+    """Lay sparse scores of B queries side by side: rows (B, S), values (B, S, 2), filled up with row 0 at 0."""
     held = list(sparse)
     width = max((len(rows) for rows, _ in held), default=0)
-    rows, values = np.zeros((len(held), width), np.int64), np.zeros((len(held), width), np.float32)
+    rows, values = np.zeros((len(held), width), np.int64), np.zeros((len(held), width, 2), np.float32)
     for number, (row, value) in enumerate(held):
         rows[number, : len(row)] = row
         values[number, : len(value)] = value
@@ -209,13 +231,13 @@ def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
 
 
 def side_by_side(places: Rows, values: Floats, queries: int, n_rows: int) -> tuple[Rows, Floats]:
-    """Lay sparse scores side by side as `padded` does: places (N,), query x n_rows + row, rising; values (N,)."""
+    """Lay sparse scores side by side as `padded` does: places (N,), query x n_rows + row, rising; values (N, 2)."""
     bounds = np.searchsorted(places, np.arange(queries + 1) * n_rows)
     counts = np.diff(bounds)
     query = np.repeat(np.arange(queries), counts)
     column = np.arange(len(places)) - np.repeat(bounds[:-1], counts)
     laid = np.zeros((queries, int(counts.max(initial=0))), np.int64)
-    scores = np.zeros(laid.shape, np.float32)
+    scores = np.zeros((*laid.shape, 2), np.float32)
     laid[query, column] = places - query * n_rows
     scores[query, column] = values
     return laid, scores

@@ -21,7 +21,7 @@ from models.catalogue import Catalogue
 from models.contracts import BadRecord
 from models.hrnn import HRNN, HRNNConfig, StepInputs
 
-SCHEMA = 1
+SCHEMA = 2  # 1 weighed what follows and what was had by a number each
 ARCHITECTURE = "hrnn"
 CHUNK_BYTES = 512 * 1024  # Kafka takes records up to 1 MiB unless told otherwise
 MAX_BLOB_BYTES = 2 << 30  # ten million items of 43 floats, twice: beyond, a manifest is wrong or hostile

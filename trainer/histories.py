@@ -45,6 +45,16 @@ class Histories:
         """Name each event's user: (N), places in user_ids."""
         return np.repeat(np.arange(self.n_users), np.diff(self.bounds))
 
+    def before(self, events: Ints, most: int) -> tuple[Ints, Ints]:
+        """Name what the users of events (B) had before them -> places (B, S), how many of these are real (B).
+
+        At most the newest `most`, oldest first; filled up with the events themselves.
+        """
+        begins = np.maximum(self.bounds[np.searchsorted(self.bounds, events, side="right") - 1], events - most)
+        lengths = events - begins
+        places = begins[:, None] + np.arange(int(lengths.max(initial=0)))
+        return np.minimum(places, events[:, None]), lengths
+
     def part(self, events: Ints) -> Histories:
         """Keep some events (their places, in the order that they happened): users and items without any are gone."""
         kept = np.sort(events)

@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from models.hrnn import HRNNConfig, StepInputs
-from models.signal_table import SignalTable, padded
+from models import own_history
+from models.hrnn import HRNNConfig, StepInputs, add_sparse
+from models.signal_table import SignalTable, padded, successor_parts
 from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
@@ -85,20 +86,23 @@ class Asked:
         self._done += len(block)
         trend_weights, sparse_weights = model.mixture_of(states)
         scores = torch.addmm(self._bias, model.queries(states), self._matrix.T)
-        successors, repeats = [], []
-        for number, event in enumerate(block.tolist()):
+        sparse, at = [], [live.time(event) for event in block.tolist()]
+        successors = []
+        for number, (event, t) in enumerate(zip(block.tolist(), at, strict=True)):
             live.upto(event)
-            t = live.time(event)
             if config.n_trends:
                 scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
             if config.successor_half_life_s:
                 successors.append(table.successors(live.last(event, len(LAST_ITEMS)), t))
-            if config.repeats:
-                rows = np.array(sorted(set(live.last(event, HISTORY_EVENTS))), np.int64)
-                repeats.append((rows, np.ones(len(rows), np.float32)))
-        for part, sparse in enumerate(part for part in (successors, repeats) if part):
-            columns, values = map(torch.from_numpy, padded(sparse))
-            scores.scatter_add_(1, columns, values * sparse_weights[:, part, None])
+        if successors:
+            rows, weights = padded(successors)
+            sparse.append((rows, successor_parts(weights)))
+        if config.repeats:
+            places, lengths = split.histories.before(block, HISTORY_EVENTS)
+            rows, times = np.where(places < block[:, None], split.rows[places], 0), split.histories.times[places]
+            sparse.append((rows, own_history.parts(rows, lengths, times, np.array(at))))
+        tensors = [(torch.from_numpy(rows), torch.from_numpy(values)) for rows, values in sparse]
+        add_sparse(scores, tensors, sparse_weights)
         target = torch.from_numpy(split.rows[block])
         own = scores.gather(1, target[:, None]).squeeze(1)
         among = torch.logsumexp(scores[:, 1 : split.n_known + 1], 1), torch.logsumexp(scores[:, 1:], 1)

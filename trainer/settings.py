@@ -95,7 +95,9 @@ class FittingSettings(BaseSettings):
         description="of what follows what, seconds; likewise the workers' own; 0: not used",
     )
     repeats: bool = Field(
-        default=True, description="a weight for what the user has had: films are seen once, milk is bought each week"
+        default=True,
+        description="weights for what the user has had, how often, when and after what: films are seen once, milk is "
+        "bought each week",
     )
     item_dropout: float = Field(
         default=0.05,

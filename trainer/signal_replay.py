@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models import own_history
 from models.catalogue import Catalogue
-from models.hrnn import HRNNConfig
-from models.signal_table import FLOOR
+from models.hrnn import HRNNConfig, add_sparse
+from models.signal_table import FLOOR, successor_parts
 from models.state import HISTORY_EVENTS
 from trainer.histories import Histories, Ints
 from trainer.signal_log import signal_log
@@ -30,21 +31,20 @@ class Known:
     """The signals at B events, over the catalogue's V columns (row 1 first)."""
 
     trends: Tensor  # (B, K, V)
-    sparse: list[tuple[Tensor, Tensor]]  # columns (B, S) int64, values (B, S): 0 where there is none
+    sparse: list[tuple[Tensor, Tensor]]  # columns (B, S) int64, values (B, S, parts): 0 where there is none
 
     def add_to(self, scores: Tensor, mixture: Tensor) -> None:
         """Add what the signals say to scores (B, V), weighed by mixture (B, K + sparse parts)."""
         n_trends = self.trends.shape[1]
         if n_trends:
             scores += torch.bmm(mixture[:, None, :n_trends], self.trends).squeeze(1)
-        for part, (columns, values) in enumerate(self.sparse, n_trends):
-            scores.scatter_add_(1, columns, values * mixture[:, part, None])
+        add_sparse(scores, self.sparse, mixture[:, n_trends:])
 
     def gradient(self, of_scores: Tensor) -> Tensor:
         """Turn a gradient of scores (B, V) into one of the mixture (B, K + sparse parts)."""
         # not trends @ column: that way round the product is 15 times slower on a processor
         parts = [torch.bmm(of_scores.unsqueeze(1), self.trends.transpose(1, 2)).squeeze(1)]
-        parts += [(of_scores.gather(1, at) * values).sum(1, keepdim=True) for at, values in self.sparse]
+        parts += [torch.bmm(of_scores.gather(1, at).unsqueeze(1), values).squeeze(1) for at, values in self.sparse]
         return torch.cat(parts, 1)
 
 
@@ -70,12 +70,12 @@ class SignalReplay:
         """Have the log counted, and name items as the catalogue does."""
         self.n_trends = config.n_trends
         self._config = config
+        self._histories = histories
         self._device = device
         rules = config.signal_rules
         assert rules is not None or config.repeats, "a model without signals has nothing to replay"
         self._column = catalogue.rows(histories.item_ids) - 1  # (I), -1 for items that the catalogue does not have
         self._columns = self._column[histories.items]  # (N)
-        self._first = histories.bounds[histories.users]  # (N), each event's user's first
         self._next_same = _next_same(histories) if config.repeats else self._columns
         self._times = histories.times
         self._position = np.empty(histories.n_events, np.int64)
@@ -152,26 +152,25 @@ class SignalReplay:
         real = places < lengths[:, None]
         index = np.where(real, begins[:, None] + places, 0)
         columns = self._column[log.followers[index]]
-        return self._sparse(columns, real, among, log.values[index])
+        values = np.where(real[:, :, None], log.values[index], np.float16(0)).astype(np.float32)
+        return self._sparse(np.where(real, columns, -1), among, successor_parts(values))
 
     def _repeats(self, at: Ints, among: Among | None) -> tuple[Tensor, Tensor]:
-        """Find what each event's user had among the last HISTORY_EVENTS, each item once."""
-        begins = np.maximum(self._first[at], at - HISTORY_EVENTS)
-        places = np.arange(int((at - begins).max(initial=0)))
-        index = np.minimum(begins[:, None] + places, at[:, None])
-        real = (index < at[:, None]) & (self._next_same[index] >= at[:, None])
-        return self._sparse(self._columns[index], real, among)
+        """Find what each event's user had, the last HISTORY_EVENTS of it, and what that says of it."""
+        index, lengths = self._histories.before(at, HISTORY_EVENTS)
+        columns = self._columns[index]
+        newest = self._next_same[index] >= at[:, None]
+        values = own_history.parts(columns + 1, lengths, self._times[index], self._times[at], newest)
+        return self._sparse(columns, among, values)
 
-    def _sparse(
-        self, columns: Ints, real: Mask, among: Among | None, values: Floats | float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Fill up with column 0 at 0 what is not real, or not among the columns that are asked for."""
-        real = real & (columns >= 0)
+    def _sparse(self, columns: Ints, among: Among | None, values: Floats) -> tuple[Tensor, Tensor]:
+        """Leave out what has no column (-1), or none that is asked for: columns (B, S), values (B, S, parts)."""
         if among is not None:
-            columns = among.place[columns]
-            real = real & (columns >= 0)
-        columns = np.where(real, columns, 0)
-        return torch.from_numpy(columns).to(self._device), self._on_device(np.where(real, values, 0.0))
+            columns = np.where(columns >= 0, among.place[columns], -1)
+        nowhere = columns < 0
+        if nowhere.any():
+            columns, values[nowhere] = np.where(nowhere, 0, columns), 0.0
+        return torch.from_numpy(columns).to(self._device), self._on_device(values)
 
     def _on_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self._device)

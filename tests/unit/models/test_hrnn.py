@@ -146,15 +146,16 @@ def test_scores_with_signals_are_their_sum() -> None:
     model = with_signals()
     h, trends = torch.randn(3, 43), torch.rand(2, 21)
     rows = torch.tensor([[1, 2], [5, 0], [3, 20]])
-    values = torch.tensor([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]])
-    seen = (torch.tensor([[4], [4], [0]]), torch.tensor([[1.0], [1.0], [0.0]]))
+    values = torch.rand(3, 2, 4)
+    values[rows == 0] = 0
+    seen = (torch.tensor([[4], [4], [0]]), torch.rand(3, 1, 5) * torch.tensor([1.0, 1.0, 0.0])[:, None, None])
     scores = model.scores(h, model.decoder_at(trends), [(rows, values), seen])
     a, s = model.mixture_of(h)
     for b in range(3):
         expected = model.output_matrix @ model.queries(h)[b] + model.bias + a[b] @ trends
-        for part, (at, worth) in enumerate([(rows, values), seen]):
+        for weights, (at, worth) in [(s[b, :4], (rows, values)), (s[b, 4:], seen)]:
             for row, value in zip(at[b], worth[b], strict=True):
-                expected[row] += s[b, part] * value
+                expected[row] += weights @ value
         assert torch.allclose(scores[b, 1:], expected[1:], atol=1e-5)
     assert (scores[:, 0] == -math.inf).all()
 

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import signals
-from models.signal_table import FLOOR, GAIN, LISTED, SignalTable, padded, side_by_side
+from models.signal_table import (
+    FLOOR,
+    GAIN,
+    LISTED,
+    PARTS,
+    SHARE_GAIN,
+    SignalTable,
+    padded,
+    side_by_side,
+    successor_parts,
+)
 from models.signals import (
     DAY_S,
     HOUR_S,
@@ -68,7 +78,11 @@ def test_what_workers_read_is_what_replays_count(events: list[tuple[int, str, fl
         assert shown == pytest.approx(live.trends(now)[:, live.row(item)], abs=1e-4)
     for user_items in last.values():
         one, other = (
-            {table.item_of_row[row]: float(value) for row, value in zip(*table.successors(rows, now), strict=True)}
+            {
+                (table.item_of_row[row], part): float(value)
+                for row, values in zip(*table.successors(rows, now), strict=True)
+                for part, value in enumerate(values)
+            }
             for table in (live, read)
             for rows in [[table.row(item) for item in user_items]]
         )
@@ -93,31 +107,45 @@ def test_new_items_get_rows_after_the_catalogue() -> None:
     assert table.trends(0.0)[0, 3] > 2.9
 
 
-def test_the_nearest_item_leads_the_most() -> None:
+def test_what_follows_the_newest_item_is_told_from_what_follows_those_before() -> None:
     table = SignalTable(RULES, ["a", "b", "x", "y"])
-    table.follow([1], 3, 0.0)
-    table.follow([2], 4, 0.0)
-    rows, scores = table.successors([1, 2], 0.0)
-    assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
-        {3: math.log1p(GAIN * 0.5), 4: math.log1p(GAIN)}
-    )
+    for before, row in [(1, 3), (2, 4), (2, 3)]:
+        table.follow([before], row, 0.0)
+    rows, scores = table.successors([1, 1, 2], 0.0)
+    said = dict(zip(rows.tolist(), scores.tolist(), strict=True))
+    assert said.keys() == {3, 4}
+    assert said[3] == pytest.approx([math.log1p(GAIN), math.log1p(GAIN * 0.75)])
+    assert said[4] == pytest.approx([math.log1p(GAIN), 0.0])
+
+
+def test_parts_of_a_score_are_the_weights_and_their_shares() -> None:
+    scores = np.log1p(GAIN * np.array([[[3.0, 1.0], [1.0, 0.0], [0.0, 0.0]]], np.float32))
+    parts = successor_parts(scores)
+    assert parts.shape == (1, 3, PARTS)
+    assert (parts[:, :, :2] == scores).all()
+    shares = [[0.75, 1.0], [0.25, 0.0], [0.0, 0.0]]
+    assert parts[0, :, 2:] == pytest.approx(np.log1p(SHARE_GAIN * np.array(shares)), rel=1e-5)
+    assert not successor_parts(np.zeros((2, 3, 2), np.float32)).any()
+
+
+SCORES = [
+    (np.array([3, 4]), np.array([[1.0, 0.5], [2.0, 0.0]], np.float32)),
+    (np.zeros(0, np.int64), np.zeros((0, 2), np.float32)),
+]
 
 
 def test_sparse_scores_are_padded_with_nothing() -> None:
-    rows, values = padded(
-        [(np.array([3, 4]), np.array([1.0, 2.0], np.float32)), (np.array([], np.int64), np.array([]))]
-    )
+    rows, values = padded(SCORES)
     assert rows.tolist() == [[3, 4], [0, 0]]
-    assert values.tolist() == [[1.0, 2.0], [0.0, 0.0]]
+    assert values.tolist() == [[[1.0, 0.5], [2.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
     assert padded([])[0].shape == (0, 0)
 
 
 def test_places_are_laid_as_parts_of_lists_are_padded() -> None:
-    parts = [(np.array([3, 4]), np.array([1.0, 2.0], np.float32)), (np.array([], np.int64), np.array([]))]
-    laid = side_by_side(np.array([3, 4]), np.array([1.0, 2.0], np.float32), 2, 5)
-    for one, other in zip(laid, padded(parts), strict=True):
+    laid = side_by_side(*SCORES[0], 2, 5)
+    for one, other in zip(laid, padded(SCORES), strict=True):
         assert one.tolist() == other.tolist()
-    assert side_by_side(np.array([2, 6]), np.ones(2, np.float32), 2, 5)[0].tolist() == [[2], [1]]
+    assert side_by_side(np.array([2, 6]), np.ones((2, 2), np.float32), 2, 5)[0].tolist() == [[2], [1]]
 
 
 @given(logs(), st.lists(st.tuples(st.lists(st.integers(0, 5), max_size=4), times), max_size=40))
@@ -140,10 +168,12 @@ def test_the_best_successors_of_many_are_listed() -> None:
     successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
     table.put([SignalRecord("a", 0.0, [1.0] * 4, successors, RULES.all_half_lives_s)])
     rows, values = table.successors_of([[1], [2], [1, 2]], [0.0] * 3)
-    assert rows.shape == values.shape == (3, LISTED)
+    assert (*rows.shape, 2) == values.shape == (3, LISTED, 2)
     assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
     assert not values[1].any()
-    assert sorted(values[2].tolist()) == pytest.approx(sorted(math.log1p(GAIN * 0.5 * w) for _, w in successors[40:]))
+    assert not values[2, :, 0].any()
+    expected = sorted(math.log1p(GAIN * 0.5 * weight) for _, weight in successors[40:])
+    assert sorted(values[2, :, 1].tolist()) == pytest.approx(expected)
 
 
 @given(logs(), st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), max_size=3), times)
@@ -165,18 +195,22 @@ def test_a_table_that_takes_records_over_reads_as_one_that_counts(
         np.stack([taken.trends(end)[:, taken.row(item_id)] for item_id in moved.item_of_row], 1),
         atol=1e-5,
     )
-    expected: dict[str, float] = {}
+    expected: dict[tuple[str, int], float] = {}
     ids = [["", *ITEMS][row] for row in last]
-    for weight, before in zip((1.0, 0.5, 0.25), reversed(ids), strict=False):
+    for part, weight, before in zip((0, 1, 1), (1.0, 0.5, 0.25), reversed(ids), strict=False):
         if before in states:
             for item_id, count in successors_at(RULES, states[before], end).items():
-                expected[item_id] = expected.get(item_id, 0.0) + weight * count
+                expected[item_id, part] = expected.get((item_id, part), 0.0) + weight * count
     for table in (taken, moved):
         rows, values = table.successors([table.row(item_id) for item_id in ids], end)
-        found = {table.item_of_row[row]: value for row, value in zip(rows.tolist(), values.tolist(), strict=True)}
-        wanted = {item_id: math.log1p(GAIN * count) for item_id, count in expected.items()}
-        for item_id in {*found, *wanted}:
-            assert found.get(item_id, 0.0) == pytest.approx(wanted.get(item_id, 0.0), rel=1e-4, abs=1e-6)
+        found = {
+            (table.item_of_row[row], part): value
+            for row, of in zip(rows.tolist(), values.tolist(), strict=True)
+            for part, value in enumerate(of)
+        }
+        wanted = {said: math.log1p(GAIN * count) for said, count in expected.items()}
+        for said in {*found, *wanted}:
+            assert found.get(said, 0.0) == pytest.approx(wanted.get(said, 0.0), rel=1e-4, abs=1e-6)
 
 
 def test_a_record_of_other_half_lives_tells_what_both_know() -> None:

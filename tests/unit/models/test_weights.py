@@ -220,7 +220,7 @@ def test_a_catalogue_of_another_size_is_refused_even_if_its_hash_fits() -> None:
 @pytest.mark.parametrize(
     ("reason", "fields"),
     [
-        ("schema", {"schema": 2}),
+        ("schema", {"schema": 3}),
         ("architecture", {"architecture": "transformer"}),
         ("size", {"size_bytes": weights.MAX_BLOB_BYTES + 1}),
         ("size", {"size_bytes": 0}),
