@@ -50,7 +50,11 @@ class FittingSettings(BaseSettings):
         default=0.0, ge=0, le=1, description="leave users with shorter histories out of training; 0 keeps all"
     )
     max_user_history_length_percentile: float = Field(
-        default=0.99, ge=0, le=1, description="leave users with longer ones out: the longest histories are machines'"
+        default=1.0,
+        ge=0,
+        le=1,
+        description="leave users with longer ones out; at Personalize's 0.99, against machines, perplexity was 3 to 7 "
+        "% worse on news, films, ratings and baskets, whose events are to a large part of the longest histories",
     )
     valid_fraction: float = Field(
         default=0.1, gt=0, le=0.5, description="the newest slice, which training stops and the gate decides by"

@@ -27,7 +27,6 @@ def test_the_defaults_are_personalizes_where_it_has_them() -> None:
     settings = FittingSettings()
     assert settings.bptt == 32
     assert settings.min_user_history_length_percentile == 0.0
-    assert settings.max_user_history_length_percentile == 0.99
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,7 @@ def test_the_defaults_are_personalizes_where_it_has_them() -> None:
     [
         {"hidden_dimension": 0},
         {"dropout": 1.0},
-        {"min_user_history_length_percentile": 0.99},
+        {"min_user_history_length_percentile": 1.0},
         {"training_mode": "warm"},
         {"epoch": 3},
     ],
