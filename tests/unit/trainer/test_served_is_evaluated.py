@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.contracts import Request, Source
+from models.hrnn import HRNN, HRNNConfig
+from models.popularity import Popularity
+from models.recommender import Recommender
+from models.scoring import Moment
+from models.sessions import SessionRules
+from models.signal_table import SignalTable
+from models.state import UserState
+from models.walk import SourcedEvent, SourcedRequest
+from tests.unit.trainer.logs import drawn
+from tests.unit.trainer.made import served
+from trainer.encoding import build_catalogue
+from trainer.fitting import Fitted
+from trainer.histories import from_events
+from trainer.protocol import split_at
+from trainer.recipes_hrnn import Asked, Live
+
+LAST = 3  # items that lead to the next one
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.integers(12, 70))
+def test_what_an_evaluation_scores_is_what_a_worker_lists(seed: int, n: int) -> None:
+    """Event by event: the worker's code with its states and a table, the evaluation's with its arrays."""
+    events = drawn(seed, n, users=3)
+    split = split_at(from_events(events), 0.5)
+    catalogue = build_catalogue(split.training(), split.training().order)
+    shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0, "repeats": True}
+    torch.manual_seed(seed)
+    model = HRNN(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), hidden_dimension=6, **shape)).eval()
+    torch.nn.init.normal_(model.mixture.weight)
+    torch.nn.init.normal_(model.bias)
+    learned = Fitted(model.requires_grad_(False), catalogue, 0.0, 0.0, 0, 0.0, False)
+    live = Live(split, model.config)
+    evaluation = Asked(learned, split, live, split.asked)
+    serving = served(learned, 0.0)
+    assert model.config.signal_rules is not None
+    table = SignalTable(model.config.signal_rules, serving.catalogue.item_ids)
+    worker = Recommender(SessionRules(), 100, exclude_seen=False)
+    states: dict[tuple[int, str], UserState] = {}
+    last: dict[str, list[int]] = {}
+    asked = {split.histories.order.tolist().index(place): place for place in split.asked.tolist()}
+    for number, event in enumerate(events):
+        if number in asked:
+            request = SourcedRequest(Request("r", event.user_id, event.timestamp), 0, 0.0, Source("requests", 0, 0))
+            moment = Moment.of(serving, table, event.timestamp)
+            [answer] = worker.answer(serving, Popularity(), states, [request], 0.0, moment)
+            scores = evaluation.answer(np.array([asked[number]])).scores[0]
+            rows = {item_id: row for row, item_id in enumerate(split.item_ids, 1)}
+            assert len(answer.items) == table.n_rows - 1
+            listed = torch.tensor([item.score for item in answer.items])
+            expected = torch.stack([scores[rows[item.item_id]] for item in answer.items])
+            torch.testing.assert_close(listed, expected, atol=2e-4, rtol=1e-4)
+        source = Source("interactions", 0, number)
+        decision = worker.decide(
+            serving, Popularity(), states, [SourcedEvent(event, 0, number, event.timestamp, source)], 0.0
+        )
+        states |= decision.states
+        before = last.setdefault(event.user_id, [])
+        row = table.add(event.item_id)
+        table.follow(before[-LAST:], row, event.timestamp)
+        table.occur(row, event.timestamp)
+        before.append(row)
