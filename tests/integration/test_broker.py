@@ -27,7 +27,10 @@ def gone(pid: int, folder: Path, within_s: float = 15.0) -> bool:
     """Whether the process ends and its data are deleted within the time."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        alive = psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        try:
+            alive = psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            alive = False
         if not alive and not folder.exists():
             return True
         time.sleep(0.1)
