@@ -65,7 +65,7 @@ def junk_values() -> dict[str, bytes | None]:
     """One value of each kind that an interaction can be wrong in, by the reason that it must be refused for."""
     good = b'{"user_id":"u","item_id":"i","timestamp":1}'
     return {
-        "not_json: random bytes": os.urandom(64),
+        "not_json: random bytes": b"\x80" + os.urandom(63),  # one in twenty alone begins as some JSON does
         "not_json: NaN": b'{"user_id":"u","item_id":"i","timestamp":NaN}',
         "not_json: cut off": good[:-4],
         "not_json: deep": good[:-1] + b',"properties":' + b"[" * 50_000,
