@@ -259,5 +259,6 @@ def add_sparse(scores: Tensor, sparse: Sparse, weights: Tensor) -> None:
     begin = 0
     for rows, values in sparse:
         end = begin + values.shape[2]
-        scores.scatter_add_(1, rows, torch.bmm(values, weights[:, begin:end, None]).squeeze(2))
+        # not a product of matrices: thin ones take three times as long as this, where each part lies along the rows
+        scores.scatter_add_(1, rows, (values * weights[:, None, begin:end]).sum(2))
         begin = end

@@ -29,7 +29,8 @@ def parts(rows: Rows, lengths: Rows, times: Doubles, at: Doubles, newest: Mask |
     for. What is said of an item stands at its newest place; all else is 0. `newest` (B, S) says where that is, for
     whom it is known: at places that are not real, it may say anything.
     """
-    said = np.zeros((*rows.shape, PARTS), np.float32)
+    # each part is written, and multiplied, along the places: laid out the other way that took twice as long
+    said = np.zeros((len(rows), PARTS, rows.shape[1]), np.float32).transpose(0, 2, 1)
     place = np.arange(rows.shape[1])
     asked = (place < lengths[:, None]) & (rows > 0)
     newest = _newest(np.where(asked, rows, 0)) if newest is None else newest & asked
@@ -45,8 +46,7 @@ def parts(rows: Rows, lengths: Rows, times: Doubles, at: Doubles, newest: Mask |
 
 def _newest(asked: Rows) -> Mask:
     """Find where each item stands last; asked (B, S) is 0 where there is none -> (B, S)."""
-    order = np.argsort(asked, axis=1, kind="stable")  # each item's places together, the oldest first
-    run = np.take_along_axis(asked, order, 1)
+    order, run = _side_by_side(asked)
     ends = run > 0
     ends[:, :-1] &= run[:, 1:] != run[:, :-1]
     newest = np.empty(asked.shape, np.bool_)
@@ -54,21 +54,37 @@ def _newest(asked: Rows) -> Mask:
     return newest
 
 
+def _side_by_side(asked: Rows) -> tuple[Rows, Rows]:
+    """Put each item's places side by side, the oldest first: asked (B, S) -> places, items (B, S)."""
+    bits = asked.shape[1].bit_length()
+    sorted_by_both = np.sort(asked << bits | np.arange(asked.shape[1]), axis=1)  # half the time of a stable argsort
+    return sorted_by_both & ((1 << bits) - 1), sorted_by_both >> bits
+
+
 def _add_what_repeats(said: Floats, users: Rows, asked: Rows, lengths: Rows) -> None:
     """Say how often, and after what, of the users (U) who have had something twice: asked (U, S), lengths (U)."""
-    order = np.argsort(asked, axis=1, kind="stable")
-    run = np.take_along_axis(asked, order, 1)
-    begins, ends = run > 0, run > 0
-    begins[:, 1:] &= run[:, 1:] != run[:, :-1]
-    ends[:, :-1] &= run[:, 1:] != run[:, :-1]
-    user, last = np.nonzero(ends)
-    first = np.nonzero(begins)[1]
-    newest = asked[np.arange(len(asked)), lengths - 1]
-    followed = np.zeros(asked.shape, np.int64)
-    real = np.arange(1, asked.shape[1]) < lengths[:, None]
-    followed[:, 1:] = real & (asked[:, :-1] > 0) & (asked[:, :-1] == newest[:, None])
-    sums = np.zeros((len(asked), asked.shape[1] + 1), np.int64)
-    np.cumsum(np.take_along_axis(followed, order, 1), axis=1, out=sums[:, 1:])
-    often = np.log2(last - first + 1), np.log1p(GAIN * (sums[user, last + 1] - sums[user, first]))
-    said[users[user], order[user, last], 1] = often[0]
-    said[users[user], order[user, last], 4] = often[1]
+    order, run = _side_by_side(asked)
+    goes_on = (run[:, 1:] == run[:, :-1]) & (run[:, 1:] > 0)
+    ends, begins = goes_on.copy(), goes_on.copy()  # of runs of two and more: their last but one place, their first
+    ends[:, :-1] &= ~goes_on[:, 1:]
+    begins[:, 1:] &= ~goes_on[:, :-1]
+    user, end = _where(ends)
+    _, begin = _where(begins)
+    said[users[user], order[user, end + 1], 1] = np.log2(end - begin + 2)
+    last = asked[np.arange(len(asked)), lengths - 1]
+    had = (asked[:, :-1] == last[:, None]) & (asked[:, :-1] > 0)
+    user, place = _where(had & (np.arange(1, asked.shape[1]) < lengths[:, None]))
+    following = asked[user, place + 1]
+    user, following = user[following > 0], following[following > 0]
+    # each pair of a user and an item once, and how often: there are few
+    rows = int(asked.max()) + 1
+    pairs, often = np.unique(user * rows + following, return_counts=True)
+    user, following = np.divmod(pairs, rows)
+    newest = asked.shape[1] - 1 - np.argmax((asked[user] == following[:, None])[:, ::-1], axis=1)
+    said[users[user], newest, 4] = np.log1p(GAIN * often)
+
+
+def _where(mask: Mask) -> tuple[Rows, Rows]:
+    """Name the rows and columns of what is true, as np.nonzero does, in a third of its time."""
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    return rows, columns

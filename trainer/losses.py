@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from trainer.signal_replay import Among, SignalReplay
+from trainer.signal_replay import Among, Known, SignalReplay
 
 CELLS = {"cpu": 1 << 20, "cuda": 1 << 27}  # scores held at once: on a processor what fits a core's cache
 
@@ -151,13 +151,18 @@ def _sum_on_device(
     # written again and again: fresh pages for each block took as long as what is written into them
     held = queries.new_empty(block, len(bias))
     among = None if asked.sample is None else asked.sample.among
-    room = signals.room(block, among) if signals is not None else None
+    # what is sparse of all rows at once: dozens of small operations a block, while another thread waits for the
+    # interpreter, made an epoch a fifth longer
+    sparse = signals.sparse(asked.events, among) if signals is not None else []
+    room = signals.room(block, among) if signals is not None else queries.new_empty(0)
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         at, weight = asked.columns[rows, None], asked.weights[rows, None]
         scores = _product(queries[rows], matrix.T, held[: len(at)]).add_(bias)
-        known = signals.read(asked.events[rows], room, among) if signals is not None else None
-        if known is not None:
+        known = None
+        if signals is not None:
+            trends = signals.trends(asked.events[rows], room, among)
+            known = Known(trends, [(columns[rows], values[rows]) for columns, values in sparse])
             known.add_to(scores, mixture[rows])
         if asked.sample is not None:
             own = scores.gather(1, at)

@@ -31,7 +31,7 @@ class SignalLog:
     after: Floats  # (N, K) in time: the levels of each event's item just after it
     bounds: Ints  # (N + 1): each event's part of `followers`
     followers: npt.NDArray[np.int32]  # items that followed the user's last ones, before each event
-    values: npt.NDArray[np.float16]  # (…, 2): log(1 + GAIN x weight) of each, after the newest item and those before
+    values: npt.NDArray[np.float16]  # (2, …): log(1 + GAIN x weight) of each, after the newest item and those before
 
     def __init__(self, histories: Histories, rules: SignalRules, *, follow: bool) -> None:
         """Count all events; what follows what only if asked to, which is most of the work."""
@@ -60,7 +60,7 @@ class SignalLog:
         self.bounds = np.cumsum(lengths)
         found.sort(key=_event)
         self.followers = np.concatenate([np.zeros(0, np.int32), *(items for _, items, _ in found)])
-        self.values = np.concatenate([np.zeros((0, 2), np.float16), *(values for _, _, values in found)])
+        self.values = np.concatenate([np.zeros((2, 0), np.float16), *(values.T for _, _, values in found)], axis=1)
 
 
 def signal_log(histories: Histories, rules: SignalRules, *, follow: bool) -> SignalLog:
