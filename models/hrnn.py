@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models import own_history, signal_table
 from models.control import DEFAULT_BOUNDS_S
+from models.recurrence import recur
 from models.signals import SignalRules
 
 
@@ -189,21 +190,10 @@ class HRNN(nn.Module):
 
         Where `starts` holds, a new user's history begins: the state is zero before that step.
         """
-        projected = nn.functional.linear(self._encode(inputs), self.cell.weight_ih, self.cell.bias_ih)
-        goes_on = (~starts).to(h0.dtype).unsqueeze(-1)  # (B, T, 1)
-        widths = [2 * h0.shape[1], h0.shape[1]]
-        h, hs = h0, []
-        for given, keep in zip(projected.unbind(1), goes_on.unbind(1), strict=True):
-            h = h * keep
-            # the gates as torch.gru_cell has them: reset, update, new
-            recurrent = nn.functional.linear(h, self.cell.weight_hh, self.cell.bias_hh)
-            given_gates, given_new = torch.split(given, widths, 1)
-            recurrent_gates, recurrent_new = torch.split(recurrent, widths, 1)
-            reset, update = torch.sigmoid(given_gates + recurrent_gates).chunk(2, 1)
-            new = torch.tanh(torch.addcmul(given_new, reset, recurrent_new))
-            h = torch.lerp(new, h, update)
-            hs.append(h)
-        return torch.stack(hs, 1)
+        in_steps = StepInputs(*(tensor.T for tensor in inputs))
+        given = nn.functional.linear(self._encode(in_steps), self.cell.weight_ih, self.cell.bias_ih)  # (T, B, 3H)
+        goes_on = (~starts).T.to(h0.dtype).unsqueeze(-1)
+        return recur(h0, given, goes_on, self.cell.weight_hh, self.cell.bias_hh).transpose(0, 1)
 
     def queries(self, h: Tensor) -> Tensor:
         """Turn states into what items are scored by: h (..., H) -> (..., H)."""
