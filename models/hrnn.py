@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class HRNNConfig:
     n_items: int
     n_event_types: int = 0  # without type 0, which stands for none and for the unknown
     hidden_dimension: int = 43  # Amazon Personalize's default for this recipe
+    layers: int = 1  # the paper's; each one more reads the states of the one below
     control_bounds_s: tuple[float, ...] = DEFAULT_BOUNDS_S
     control_dimension: int = 8  # four levels need no more; a one-hot code would be as wide as 4
     type_dimension: int = 4  # shops and sites have some 3 to 10 event types
@@ -67,6 +68,11 @@ class HRNNConfig:
     def n_levels(self) -> int:
         """Count the levels of the control signal: one more than its bounds."""
         return len(self.control_bounds_s) + 1
+
+    @property
+    def state_width(self) -> int:
+        """Count the numbers of a state, LH: H of each of L layers, the topmost's last."""
+        return self.layers * self.hidden_dimension
 
     @property
     def n_trends(self) -> int:
@@ -109,6 +115,7 @@ _LEAST = {
     "n_items": 1,
     "n_event_types": 0,
     "hidden_dimension": 1,
+    "layers": 1,
     "control_dimension": 1,
     "type_dimension": 1,
 }
@@ -146,6 +153,8 @@ class HRNN(nn.Module):
         self.control = nn.Embedding(config.n_levels, config.control_dimension)
         self.event_type = nn.Embedding(config.n_event_types + 1, config.type_dimension)
         self.cell = nn.GRUCell(width + config.control_dimension + config.type_dimension + 1, width)
+        # apart from the first, whose name all models have had
+        self.upper = nn.ModuleList(nn.GRUCell(width, width) for _ in range(config.layers - 1))
         self.out = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros(config.n_items + 1))
         # scores start near zero, so that the first losses are those of a uniform guess
@@ -170,42 +179,49 @@ class HRNN(nn.Module):
         """Name the rows that scores are products with: (n_items + 1, H)."""
         return self.item.weight if self.config.tied else self.decoder.weight
 
+    @property
+    def cells(self) -> list[nn.GRUCell]:
+        """Name the layers, the lowest first."""
+        return [self.cell, *cast("list[nn.GRUCell]", list(self.upper))]
+
     def initial(self, batch: int) -> Tensor:
-        """Make the state of users without history: (B, H) zeros."""
-        return self.bias.new_zeros(batch, self.config.hidden_dimension)
+        """Make the state of users without history: (B, LH) zeros."""
+        return self.bias.new_zeros(batch, self.config.state_width)
 
     def step(self, h: Tensor, inputs: StepInputs) -> Tensor:
-        """Take one step: h (B, H), inputs (B,) -> h (B, H)."""
-        return torch.gru_cell(  # not self.cell(...): its input checks cost as much as a small product
-            self._encode(inputs),
-            h,
-            self.cell.weight_ih,
-            self.cell.weight_hh,
-            self.cell.bias_ih,
-            self.cell.bias_hh,
-        )
+        """Take one step: h (B, LH), inputs (B,) -> h (B, LH)."""
+        given, states = self._encode(inputs), []
+        for cell, state in zip(self.cells, torch.split(h, self.config.hidden_dimension, 1), strict=True):
+            # not cell(...): its input checks cost as much as a small product
+            given = torch.gru_cell(given, state, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            states.append(given)
+        return torch.cat(states, 1)
 
     def forward(self, h0: Tensor, inputs: StepInputs, starts: Tensor) -> Tensor:
-        """Take T steps: h0 (B, H), inputs (B, T), starts (B, T) bool -> hs (B, T, H).
+        """Take T steps: h0 (B, LH), inputs (B, T), starts (B, T) bool -> hs (B, T, LH).
 
         Where `starts` holds, a new user's history begins: the state is zero before that step.
         """
-        in_steps = StepInputs(*(tensor.T for tensor in inputs))
-        given = nn.functional.linear(self._encode(in_steps), self.cell.weight_ih, self.cell.bias_ih)  # (T, B, 3H)
+        given = self._encode(StepInputs(*(tensor.T for tensor in inputs)))  # (T, B, ...)
         goes_on = (~starts).T.to(h0.dtype).unsqueeze(-1)
-        return recur(h0, given, goes_on, self.cell.weight_hh, self.cell.bias_hh).transpose(0, 1)
+        states: list[Tensor] = []
+        for cell, state in zip(self.cells, torch.split(h0, self.config.hidden_dimension, 1), strict=True):
+            below = self._dropped(states[-1]) if states else given
+            gates = nn.functional.linear(below, cell.weight_ih, cell.bias_ih)  # (T, B, 3H)
+            states.append(recur(state, gates, goes_on, cell.weight_hh, cell.bias_hh))
+        return torch.cat(states, 2).transpose(0, 1)
 
     def queries(self, h: Tensor) -> Tensor:
-        """Turn states into what items are scored by: h (..., H) -> (..., H)."""
+        """Turn states into what items are scored by: h (..., LH) -> (..., H)."""
         if not self.config.net:
-            return torch.zeros_like(h)
-        return self.out(nn.functional.dropout(h, self.config.dropout, self.training))  # type: ignore[no-any-return]
+            return torch.zeros_like(self._topmost(h))
+        return self.out(self._dropped(self._topmost(h)))  # type: ignore[no-any-return]
 
     def mixture_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Weigh the signals: h (B, H) -> of trends (B, K), of sparse parts (B, n_sparse)."""
+        """Weigh the signals: h (B, LH) -> of trends (B, K), of sparse parts (B, n_sparse)."""
         if not hasattr(self, "mixture"):
             return h.new_zeros(len(h), 0), h.new_zeros(len(h), 0)
-        mixed = self.mixture(nn.functional.dropout(h, self.config.dropout, self.training))
+        mixed = self.mixture(self._dropped(self._topmost(h)))
         return mixed[:, : self.config.n_trends], mixed[:, self.config.n_trends :]
 
     def decoder_at(self, trends: Tensor) -> Decoder:
@@ -219,7 +235,7 @@ class HRNN(nn.Module):
         return Decoder(torch.cat((matrix, trends.T), 1), bias)
 
     def scores(self, h: Tensor, decoder: Decoder | None = None, sparse: Sparse = ()) -> Tensor:
-        """Score every item: h (B, H) -> (B, rows), with -inf for row 0; without a decoder trends count as 0."""
+        """Score every item: h (B, LH) -> (B, rows), with -inf for row 0; without a decoder trends count as 0."""
         queries = self.queries(h)
         trend_weights, sparse_weights = self.mixture_of(h)
         if decoder is None:
@@ -241,7 +257,14 @@ class HRNN(nn.Module):
             ),
             -1,
         )
-        return nn.functional.dropout(encoded, self.config.dropout, self.training)
+        return self._dropped(encoded)
+
+    def _topmost(self, h: Tensor) -> Tensor:
+        """Cut the topmost layer's part out of states: (..., LH) -> (..., H)."""
+        return h[..., -self.config.hidden_dimension :]
+
+    def _dropped(self, given: Tensor) -> Tensor:
+        return nn.functional.dropout(given, self.config.dropout, self.training)
 
 
 def add_sparse(scores: Tensor, sparse: Sparse, weights: Tensor) -> None:

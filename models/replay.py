@@ -108,7 +108,7 @@ def _apply(
 
 
 def forward_state(model: ServingModel, history: Sequence[HistoryEvent], h_events: int) -> Tensor:
-    """Compute the h (H) that a state must have whose history ends with `history` and whose h has `h_events` events.
+    """Compute the h (LH) that a state must have whose history ends with `history` and whose h has `h_events` events.
 
     From zeros, over the `h_events` events before the newest; raises ValueError if the history is shorter.
     """
@@ -172,7 +172,7 @@ def _ranked(model: ServingModel, scores: npt.NDArray[np.float64], places: int) -
 
 @torch.inference_mode()
 def _step(model: ServingModel, h: Tensor, event: HistoryEvent, gap_s: float) -> Tensor:
-    """Take one user's step: h (1, H) -> (1, H)."""
+    """Take one user's step: h (1, LH) -> (1, LH)."""
     inputs = StepInputs(
         torch.tensor([model.catalogue.row(event.item_id)]),
         torch.tensor([level(gap_s, model.model.config.control_bounds_s)]),

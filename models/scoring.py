@@ -82,7 +82,7 @@ class Scoring:
     def _begin(self, waves: Waves, walk: Walk, history_events: int) -> None:
         """Go on from the user's hidden state, or from the retained history if other weights made that."""
         history, state = walk.history, walk.state
-        width = 4 * self._model.model.config.hidden_dimension
+        width = 4 * self._model.model.config.state_width
         if state is not None and state.model_version == self._model.version and len(state.h) in (0, width):
             h, walk.first, walk.h_events = state.h, max(0, walk.given - 1), state.h_events
         else:

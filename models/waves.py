@@ -57,7 +57,7 @@ class Waves:
     def take(self) -> None:
         """Take all steps; to be called once, when all sequences are there."""
         config = self._serving.model.config
-        width = config.hidden_dimension
+        width = config.state_width
         counts = np.array(self._counts, np.int64)
         order = np.argsort(-counts, kind="stable")
         self._places = np.empty_like(order)
@@ -87,12 +87,12 @@ class Waves:
             done += size
 
     def after(self, numbers: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """Gather states: sequences' numbers (N) and how many of their steps (N) -> (N, H)."""
+        """Gather states: sequences' numbers (N) and how many of their steps (N) -> (N, LH)."""
         where = self._begins[np.array(depths, np.int64)] + self._places[np.array(numbers, np.int64)]
         return self._hs[torch.from_numpy(where)]
 
     def asked(self, h: Tensor, pending: Sequence[HistoryEvent], rows: Rows, gaps_s: Gaps) -> Tensor:
-        """Take the provisional step: h (N, H), N pending events, their rows, the gaps assumed (N) -> (N, H)."""
+        """Take the provisional step: h (N, LH), N pending events, their rows, the gaps assumed (N) -> (N, LH)."""
         serving = self._serving
         inputs = StepInputs(
             torch.from_numpy(rows),

@@ -66,6 +66,7 @@ class Course:
             n_items=len(self.catalogue.item_ids),
             n_event_types=len(self.catalogue.event_types),
             hidden_dimension=settings.hidden_dimension,
+            layers=settings.layers,
             dropout=settings.dropout,
             control_bounds_s=DEFAULT_BOUNDS_S if settings.control else (),
             tied=settings.tied,
@@ -158,7 +159,7 @@ class Course:
             if self.model.training and self._settings.item_dropout:
                 new = torch.rand(inputs.item_idx.shape, device=self._device) < self._settings.item_dropout
                 inputs = inputs._replace(item_idx=inputs.item_idx.masked_fill(new, 0))
-            hs = self.model(h, inputs, chunk.starts)  # (B, T, H)
+            hs = self.model(h, inputs, chunk.starts)  # (B, T, LH)
             h = hs[:, -1].detach()
             asked = chunk.real & (part.weights[chunk.index] > 0)
             if not asked.any():

@@ -17,6 +17,8 @@ LEAST_RISE = 20  # steps, or a log of some thousand events is at the full rate b
 HASTE = 10.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 MEMORY = 0.5  # of an epoch's steps are averaged over; a whole one's stops an epoch later for as good a model
 
+_SHARED = ("weight_ih", "weight_hh", "out.weight")  # how the names end of matrices that all items share
+
 
 class Descent:
     """Follows gradients for a known number of epochs, its rate falling to nothing, or for as long as it is worth it.
@@ -37,7 +39,7 @@ class Descent:
         named = dict(model.named_parameters())
         mixture = [name for name in named if name.startswith("mixture")]
         # of items and types nothing decays: those seen once would fade between their epochs
-        shared = [name for name in ("cell.weight_ih", "cell.weight_hh", "out.weight") if weight_decay]
+        shared = [name for name in named if weight_decay and name.endswith(_SHARED)]
         others = [name for name in named if name not in (*mixture, *shared)]
         groups = [
             {"params": [named[name] for name in names], "share": share, "weight_decay": decay}

@@ -124,7 +124,7 @@ def evaluate_popularity(histories: Histories, asked: Ints) -> Report:
 
 
 def states_before(learned: Learned, histories: Histories, inputs: StepInputs, asked: Ints) -> Tensor:
-    """Walk the users that are asked about -> the state (asked, H) that each of these events found."""
+    """Walk the users that are asked about -> the state (asked, LH) that each of these events found."""
     model = learned.model
     user_of = histories.users[asked]
     users = np.unique(user_of)
@@ -138,7 +138,7 @@ def states_before(learned: Learned, histories: Histories, inputs: StepInputs, as
     depth = asked - histories.bounds[user_of]
     by_depth = np.argsort(depth, kind="stable")
     cuts = np.searchsorted(depth[by_depth], np.arange(int(depth.max(initial=-1)) + 2))
-    found = torch.empty(len(asked), model.config.hidden_dimension)
+    found = torch.empty(len(asked), model.config.state_width)
     h = model.initial(len(users))
     for wave in range(len(cuts) - 1):
         here = by_depth[cuts[wave] : cuts[wave + 1]]

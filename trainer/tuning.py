@@ -49,13 +49,14 @@ HALF_LIVES_S: tuple[tuple[float, ...], ...] = (
 
 SPACE: Mapping[str, BaseDistribution] = {
     "hidden_dimension": IntDistribution(32, 256, log=True),  # Personalize's range
+    "layers": IntDistribution(1, 3),
     "bptt": IntDistribution(8, 128, log=True),
     "recency_mask": CategoricalDistribution((False, True)),
     "learning_rate": FloatDistribution(5e-4, 2e-2, log=True),
     "dropout": FloatDistribution(0.0, 0.5),
     "successor_half_life_s": FloatDistribution(DAY_S, 3650 * DAY_S, log=True),
 }
-"""What is searched, and `half_lives_s` as one of a few sets. The model has one recurrent layer: no `layers` here."""
+"""What is searched, and `half_lives_s` as one of a few sets."""
 
 SQLITE = b"SQLite format 3\0"
 NOT_COMPARED = ("train_threads",)  # of settings: how fast, not what comes out

@@ -321,7 +321,7 @@ def _difference(
     model = models.get(found.model_version)
     if model is None:
         return f"model_version: {found.model_version} is not on the models topic"
-    h = np.frombuffer(found.h, np.float32) if found.h else np.zeros(model.model.config.hidden_dimension, np.float32)
+    h = np.frombuffer(found.h, np.float32) if found.h else np.zeros(model.model.config.state_width, np.float32)
     right = forward_state(model, of_partition.histories[user_id], found.h_events).numpy()
     off = float(np.abs(h - right).max())
     return "" if off <= H_TOLERANCE else f"h: off by {off:.2g} after {found.h_events} events"

@@ -31,8 +31,8 @@ def tune(
 ) -> None:
     """Search settings of the model by fits on the log, and print the best as environment variables.
 
-    Searched: hidden dimension 32 to 256, bptt, recency mask, learning rate, dropout, half-lives; not layers, for the
-    model has one recurrent layer. A setting that the environment has is kept as it is there.
+    Searched: hidden dimension 32 to 256, layers 1 to 3, bptt, recency mask, learning rate, dropout, half-lives. A
+    setting that the environment has is kept as it is there.
 
     Only the first --train-fraction of the events is used, the same that `hrnn evaluate` trains on, so that its figures
     are of events that chose nothing. Of those, a trial is fitted on all but the newest HRNN_VALID_FRACTION and judged

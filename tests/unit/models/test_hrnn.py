@@ -31,12 +31,12 @@ def drawn(batch: int, steps: int, seed: int) -> tuple[StepInputs, Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 2**31), st.sampled_from([1, 7, 43]), st.booleans())
+@given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 2**31), st.sampled_from([1, 7, 43]), st.integers(1, 3))
 @torch.inference_mode()
-def test_steps_one_by_one_are_forward(batch: int, steps: int, seed: int, hidden: int, tied: bool) -> None:
-    model = made(hidden_dimension=hidden, tied=tied)
+def test_steps_one_by_one_are_forward(batch: int, steps: int, seed: int, hidden: int, layers: int) -> None:
+    model = made(hidden_dimension=hidden, layers=layers)
     inputs, starts = drawn(batch, steps, seed)
-    h = torch.randn(batch, hidden, generator=torch.Generator().manual_seed(seed))
+    h = torch.randn(batch, layers * hidden, generator=torch.Generator().manual_seed(seed))
     hs = model(h, inputs, starts)
     for t in range(steps):
         h = torch.where(starts[:, t, None], torch.zeros(()), h)
@@ -53,6 +53,44 @@ def test_a_step_is_the_gru_cell_that_torch_has() -> None:
         (model.item(now.item_idx), model.control(now.level), model.event_type(now.type_idx), now.value[:, None]), 1
     )
     assert torch.allclose(model.step(h, now), model.cell(encoded, h), atol=1e-7)
+
+
+def test_layers_are_stacked_as_torch_stacks_them() -> None:
+    model = made(layers=3, dropout=0.0).train()
+    inputs, _ = drawn(4, 6, 0)
+    stacked = torch.nn.GRU(model.cell.input_size, 43, num_layers=3, batch_first=True)
+    for number, cell in enumerate(model.cells):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(stacked, f"{name}_l{number}").data.copy_(getattr(cell, name))
+    h = torch.randn(4, 3 * 43)
+    topmost, last = stacked(model._encode(inputs), torch.stack(h.split(43, 1)))
+    hs = model(h, inputs, torch.zeros(4, 6, dtype=torch.bool))
+    torch.testing.assert_close(hs[:, :, -43:], topmost)
+    torch.testing.assert_close(hs[:, -1], torch.cat(tuple(last), 1))
+    topmost.square().sum().backward()
+    hs[:, :, -43:].square().sum().backward()
+    for number, cell in enumerate(model.cells):
+        torch.testing.assert_close(cell.weight_hh.grad, getattr(stacked, f"weight_hh_l{number}").grad)
+
+
+def test_what_is_asked_is_the_topmost_layer() -> None:
+    model = made(layers=2, **SIGNALS)
+    torch.nn.init.normal_(model.mixture.weight)
+    h = model.initial(3).normal_()
+    other = h.clone()
+    other[:, :43] += 1.0
+    assert model.initial(3).shape == (3, 86)
+    assert torch.equal(model.queries(h), model.queries(other))
+    assert all(torch.equal(a, b) for a, b in zip(model.mixture_of(h), model.mixture_of(other), strict=True))
+    assert not torch.equal(model.queries(h), model.queries(h + 1.0))
+    assert made(layers=2, net=False, **SIGNALS).queries(h).shape == (3, 43)
+
+
+def test_a_model_of_one_layer_has_the_weights_that_it_had_before_there_were_more() -> None:
+    one, two = made().state_dict().keys(), made(layers=2).state_dict().keys()
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    assert two - one == {f"upper.0.{name}" for name in names}
+    assert one >= {f"cell.{name}" for name in names}
 
 
 def test_what_was_before_a_start_is_forgotten() -> None:
@@ -105,7 +143,7 @@ def test_a_config_survives_json() -> None:
     config = HRNNConfig(5, 1, hidden_dimension=3, control_bounds_s=(1.0, 2.0), tied=True)
     assert HRNNConfig.from_dict(config.to_dict()) == config
     assert config.n_levels == 3
-    assert HRNNConfig.from_dict({"n_items": 5}) == HRNNConfig(5)
+    assert HRNNConfig.from_dict({"n_items": 5}) == HRNNConfig(5)  # a model of before there were layers has one
 
 
 @pytest.mark.parametrize(
@@ -116,7 +154,9 @@ def test_a_config_survives_json() -> None:
         {"n_items": "5"},
         {"n_items": True},
         {"n_items": 2**40},
-        {"n_items": 5, "layers": 2},
+        {"n_items": 5, "cells": 2},
+        {"n_items": 5, "layers": 0},
+        {"n_items": 5, "layers": 1.0},
         {"n_items": 5, "hidden_dimension": 2.5},
         {"n_items": 5, "control_bounds_s": 60},
         {"n_items": 5, "control_bounds_s": [60, 60]},

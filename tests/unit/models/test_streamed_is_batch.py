@@ -28,6 +28,8 @@ from tests.unit.models.made import serving, sourced
 
 OLD = serving(25, version="old", seed=1)
 NEW = serving(30, version="new", seed=2)  # other weights of the same width, more items
+TALL = serving(30, version="tall", seed=3, layers=2)  # of another width
+MODELS = {"": None, "old": OLD, "new": NEW, "tall": TALL}
 SIGNAL_RULES = SignalRules()
 TOLERANCE = 1e-5
 PLACES = 6
@@ -41,6 +43,7 @@ class Case:
     log: list[SourcedEvent]
     model_from: int  # the offset that the first weights serve from
     swap_from: int
+    new: ServingModel
     cuts: list[int]  # batches' ends, rising
     rewinds: list[int]  # for each batch, how many events before it come again
     history_events: int
@@ -79,7 +82,8 @@ def cases(draw: st.DrawFn) -> Case:
     history_events = draw(st.sampled_from([3, 5, 100]))
     session_events = draw(st.sampled_from([n for n in (2, 3, 100) if n <= history_events]))
     gap = draw(st.sampled_from([0.0, 60.0, 1e6]))
-    return Case(log, model_from, swap_from, cuts, rewinds, history_events, session_events, gap)
+    new = draw(st.sampled_from([NEW, NEW, TALL]))
+    return Case(log, model_from, swap_from, new, cuts, rewinds, history_events, session_events, gap)
 
 
 @dataclass
@@ -99,7 +103,7 @@ def run(case: Case, cuts: list[int], rewinds: list[int]) -> Run:
     popularity, result, begin = Popularity(), Run(), 0
     for end, rewind in zip(cuts, rewinds, strict=True):
         batch = case.log[max(0, begin - rewind) : end]
-        model = None if begin < case.model_from else OLD if begin < case.swap_from else NEW
+        model = serving_at(case, begin)
         before = {key: msgspec.msgpack.encode(state) for key, state in result.states.items()}
         decision = recommender.decide(model, popularity, result.states, batch, 5.0)
         assert before == {key: msgspec.msgpack.encode(state) for key, state in result.states.items()}
@@ -159,7 +163,7 @@ def test_any_batching_makes_the_states_of_plain_loops(case: Case) -> None:
     streamed, plain = run(case, case.cuts, case.rewinds), walked(case)
     assert {user_id for _, user_id in streamed.states} == plain.states.keys()
     for (_, user_id), state in streamed.states.items():
-        model = {"": None, "old": OLD, "new": NEW}[state.model_version]
+        model = MODELS[state.model_version]
         expected = plain.states[user_id]
         assert expected == msgspec.structs.replace(state, h=b"", h_events=0, model_version="", emitted=[])
         if model is None:
@@ -243,7 +247,7 @@ def test_every_delivery_makes_the_list_of_plain_loops(case: Case) -> None:
 
 
 def serving_at(case: Case, offset: int) -> ServingModel | None:
-    return None if offset < case.model_from else OLD if offset < case.swap_from else NEW
+    return None if offset < case.model_from else OLD if offset < case.swap_from else case.new
 
 
 def listed_by_loops(case: Case, model: ServingModel, history: list[HistoryEvent], h_events: int) -> list[RankedItem]:
@@ -261,7 +265,7 @@ def test_a_redelivery_is_answered_from_the_retained_history_and_changes_nothing(
     )
     again = case.log[data.draw(st.integers(0, len(case.log) - 1)) :]
     popularity = Popularity()
-    decision = recommender.decide(NEW, popularity, streamed.states, again, 6.0)
+    decision = recommender.decide(case.new, popularity, streamed.states, again, 6.0)
     assert popularity.top(1) == []
     for key, state in decision.states.items():
         assert state is streamed.states[key]
@@ -276,8 +280,8 @@ def test_a_redelivery_is_answered_from_the_retained_history_and_changes_nothing(
         if again[number].offset not in offsets:
             continue
         at = offsets.index(again[number].offset)
-        if at == len(offsets) - 1 and state.model_version == "new":
-            ranked = listed_by_loops(case, NEW, plain.histories[user_id], state.h_events)
+        if at == len(offsets) - 1 and state.model_version == case.new.version:
+            ranked = listed_by_loops(case, case.new, plain.histories[user_id], state.h_events)
         else:
-            ranked = listed_by_loops(case, NEW, state.history[: at + 1], at)
+            ranked = listed_by_loops(case, case.new, state.history[: at + 1], at)
         same_list(listed.items, ranked)

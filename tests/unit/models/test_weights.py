@@ -227,7 +227,7 @@ def test_a_catalogue_of_another_size_is_refused_even_if_its_hash_fits() -> None:
         ("bad_manifest", {"chunks": 0}),
         ("bad_manifest", {"chunks": 1 << 40}),
         ("bad_manifest", {"version": "../../etc"}),
-        ("config", {"config": {"n_items": 30, "layers": 9}}),
+        ("config", {"config": {"n_items": 30, "cells": 9}}),
         ("config", {"config": {"n_items": "30"}}),
         ("vocabulary", {"config": {"n_items": 29}}),
         ("vocabulary", {"vocabulary_hash": "0" * 64}),

@@ -11,9 +11,9 @@ from trainer.descent import Descent
 Weights = dict[str, torch.Tensor]
 
 
-def made() -> HRNN:
+def made(layers: int = 1) -> HRNN:
     torch.manual_seed(0)
-    return HRNN(HRNNConfig(5, hidden_dimension=4, repeats=True))
+    return HRNN(HRNNConfig(5, hidden_dimension=4, layers=layers, repeats=True))
 
 
 def weights(model: HRNN) -> Weights:
@@ -26,11 +26,12 @@ def total(model: HRNN, weight: float = 1.0) -> torch.Tensor:
 
 
 def test_weight_decay_leaves_what_only_some_items_have_alone() -> None:
-    model = made()
+    model = made(layers=2)
     before = weights(model)
     Descent(model, 0.1, 0, weight_decay=0.5).step(total(model, weight=0.0))
     decayed = {name for name, tensor in model.named_parameters() if not torch.equal(tensor, before[name])}
-    assert decayed == {"cell.weight_ih", "cell.weight_hh", "out.weight"}
+    cells = {f"{cell}.weight_{side}" for cell in ("cell", "upper.0") for side in ("ih", "hh")}
+    assert decayed == {*cells, "out.weight"}
     torch.testing.assert_close(model.out.weight, before["out.weight"] * (1 - 0.1 * 0.04 * 0.5))  # a rate at its rise
 
 

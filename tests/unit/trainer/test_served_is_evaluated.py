@@ -28,15 +28,16 @@ LAST = 3  # items that lead to the next one
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.integers(12, 70))
-def test_what_an_evaluation_scores_is_what_a_worker_lists(seed: int, n: int) -> None:
+@given(st.integers(0, 10**6), st.integers(12, 70), st.integers(1, 2))
+def test_what_an_evaluation_scores_is_what_a_worker_lists(seed: int, n: int, layers: int) -> None:
     """Event by event: the worker's code with its states and a table, the evaluation's with its arrays."""
     events = drawn(seed, n, users=3)
     split = split_at(from_events(events), 0.5)
     catalogue = build_catalogue(split.training(), split.training().order)
     shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0, "repeats": True}
+    shape |= {"hidden_dimension": 6, "layers": layers}
     torch.manual_seed(seed)
-    model = HRNN(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), hidden_dimension=6, **shape)).eval()
+    model = HRNN(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
     torch.nn.init.normal_(model.mixture.weight)
     torch.nn.init.normal_(model.bias)
     learned = Fitted(model.requires_grad_(False), catalogue, 0.0, 0.0, 0, 0.0, False)

@@ -20,7 +20,7 @@ from trainer.tuning import SPACE, BadStudy, Tried, best_of, environment, search
 from tests.unit.trainer.logs import drawn  # isort: skip
 
 SETTINGS = FittingSettings(epochs=2, train_threads=1, lanes=8)
-FEW = frozenset({"bptt", "recency_mask", "half_lives_s", "successor_half_life_s", "hidden_dimension"})
+FEW = frozenset({"bptt", "recency_mask", "half_lives_s", "successor_half_life_s", "hidden_dimension", "layers"})
 
 
 def log(seed: int = 0, n: int = 200) -> Histories:

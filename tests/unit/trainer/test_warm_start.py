@@ -39,5 +39,6 @@ def test_only_the_vocabulary_may_differ() -> None:
     old = learned(["a", "b"], ["click"])
     assert fits(old, HRNNConfig(7, 3, hidden_dimension=4, dropout=0.3))
     assert not fits(old, HRNNConfig(2, 1, hidden_dimension=5))
+    assert not fits(old, HRNNConfig(2, 1, hidden_dimension=4, layers=2))
     assert not fits(old, HRNNConfig(2, 1, hidden_dimension=4, control_bounds_s=(60.0,)))
     assert not fits(old, HRNNConfig(2, 1, hidden_dimension=4, tied=True))

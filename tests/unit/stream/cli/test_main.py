@@ -22,7 +22,7 @@ from stream.cli.watch_command import line
         (["models"], ["list", "show", "verify", "rollback"]),
         (["doctor"], ["--json", "HRNN_KAFKA_BOOTSTRAP"]),
         (["evaluate"], ["--interactions", "--train-fraction", "--sweep", "--ablate", "--json", "--retrain-every"]),
-        (["tune"], ["--interactions", "--trials", "--study", "--plot", "not layers", "a row that occurs twice"]),
+        (["tune"], ["--interactions", "--trials", "--study", "--plot", "layers 1 to 3", "a row that occurs twice"]),
         (["worker"], ["HRNN_DATA_DIR"]),
         (["trainer"], ["--once"]),
     ],
