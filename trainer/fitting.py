@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -49,6 +50,7 @@ class Fitted:
     seconds: float
     warm: bool
     curve: tuple[Epoch, ...] = ()  # of all epochs, those after the best one included
+    out_of_time: bool = False  # more time might have made it better
 
 
 def newest_slice(histories: Histories, valid_fraction: float, not_before: float = -math.inf) -> float:
@@ -84,7 +86,7 @@ def fit(
         descent = Descent(course.model, settings.learning_rate, steps, weight_decay=settings.weight_decay)
         epochs = settings.epochs if len(newest.first) else min(settings.epochs, UNWATCHED)
         # a beginning that no epoch betters is kept as it is: signals weighed evenly are hard to better by 1,000 events
-        best, best_epoch, loss = _copied(course.model), 0, math.nan
+        best, best_epoch, loss, out_of_time = _copied(course.model), 0, math.nan, False
         best_loss, least = course.loss(newest) if len(newest.first) else math.inf, math.inf
         curve = [Epoch(0, math.nan, best_loss, time.monotonic() - begun)] if math.isfinite(best_loss) else []
         with progress("fitting", epochs) as advance:
@@ -92,7 +94,9 @@ def fit(
                 loss = course.epoch(training, descent, rng, lambda: stopping() or _over(begun, settings))
                 with descent.averaged():
                     newest_loss = course.loss(newest)
-                    ends = newest_loss > least - GAIN or stopping() or _over(begun, settings)
+                    no_better = newest_loss > least - GAIN
+                    out_of_time = not no_better and _over(begun, settings)
+                    ends = no_better or stopping() or out_of_time
                     least = min(least, newest_loss)
                     if newest_loss < best_loss or not len(newest.first):  # nothing to compare by: the last is the best
                         best, best_loss, best_epoch = _copied(course.model), newest_loss, epoch
@@ -103,6 +107,10 @@ def fit(
                 told(curve[-1])
                 if ends:
                     break
+        if out_of_time:
+            log.warning(
+                "the fit has no time left though it was getting better: HRNN_TRAIN_MAX_S=%g", settings.train_max_s
+            )
         course.model.load_state_dict(best)
     return Fitted(
         course.model.cpu().eval(),
@@ -113,6 +121,7 @@ def fit(
         time.monotonic() - begun,
         course.warm,
         tuple(curve),
+        out_of_time,
     )
 
 
@@ -137,15 +146,12 @@ def finish(fitted: Fitted, histories: Histories, cutoff: float, settings: Fittin
     if not all(bool(torch.isfinite(tensor).all()) for tensor in course.model.state_dict().values()):
         log.error("the last pass left weights that are not finite, so it is dropped")
         return fitted
-    return Fitted(
-        course.model.cpu().eval(),
-        course.catalogue,
-        fitted.loss,
-        fitted.valid_perplexity,
-        fitted.epochs,
-        fitted.seconds + time.monotonic() - begun,
-        fitted.warm,
-        fitted.curve,
+    return dataclasses.replace(
+        fitted,
+        model=course.model.cpu().eval(),
+        catalogue=course.catalogue,
+        seconds=fitted.seconds + time.monotonic() - begun,
+        out_of_time=fitted.out_of_time or _over(begun, settings),
     )
 
 

@@ -94,6 +94,8 @@ def evaluate(
                     note(f"{name}: ndcg@10 {_said(figures['ndcg_at_10'])}, {figures['train_s']:.0f} s of training")
             if isinstance(made, Hrnn) and made.fitted is not None:
                 fits[name] = made.fitted.curve
+                if made.fitted.out_of_time:
+                    note(f"{name}: the fit had no time left though it was getting better, see HRNN_TRAIN_MAX_S")
     except (Unanswerable, NothingToLearn) as error:
         remedy = "give a longer log, or another --train-fraction"
         raise Failure(f"{interactions}: {error}", remedy, exit_code=BAD_FILE) from None

@@ -75,6 +75,7 @@ def test_time_that_runs_out_ends_a_fit_with_a_usable_model() -> None:
     fitted = fit(histories, newest_slice(histories, 0.1), quick(epochs=1000, train_max_s=0.2))
     assert fitted.epochs < 1000
     assert fitted.seconds < 5
+    assert fitted.out_of_time
     assert all(torch.isfinite(tensor).all() for tensor in fitted.model.state_dict().values())
 
 
@@ -93,6 +94,7 @@ def test_training_stops_when_the_newest_slice_gets_no_better() -> None:
     histories = from_sessions(noise, {})
     fitted = fit(histories, newest_slice(histories, 0.2), quick(epochs=50))
     assert fitted.epochs < 40
+    assert not fitted.out_of_time
 
 
 def test_the_curve_tells_every_epoch_and_the_best_one_is_kept() -> None:

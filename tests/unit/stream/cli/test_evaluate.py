@@ -34,6 +34,17 @@ def test_the_json_line_has_the_keys_that_scripts_read(tmp_path: Path) -> None:
         assert names | {"events"} <= set(cut)
 
 
+@pytest.mark.parametrize(("longest_s", "said"), [("1e-9", True), ("600", False)])
+def test_figures_of_a_fit_that_had_no_time_left_come_with_that_word(tmp_path: Path, longest_s: str, said: bool) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(HEADER + ROWS)
+    answer = CliRunner(env=QUICK | {"HRNN_TRAIN_MAX_S": longest_s}).invoke(
+        app, ["evaluate", "--interactions", str(path)]
+    )
+    assert answer.exit_code == 0, answer.output
+    assert ("HRNN_TRAIN_MAX_S" in answer.stderr) is said
+
+
 def test_a_sweep_is_a_row_a_recipe_and_a_picture(tmp_path: Path) -> None:
     picture = tmp_path / "sweep.png"
     lines = evaluated(tmp_path, HEADER + ROWS, "--sweep", "--plot", str(picture)).splitlines()
