@@ -15,8 +15,9 @@ from stream.cli.broker import LocalKafka, answers
 from stream.cli.failures import Failure
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from stream.cli.broker import LocalKafka
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 with LocalKafka(own=True) as kafka:
     print(kafka.bootstrap, kafka.pid, kafka._folder, flush=True)
     {then}
