@@ -31,10 +31,17 @@ def drawn(batch: int, steps: int, seed: int) -> tuple[StepInputs, Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 2**31), st.sampled_from([1, 7, 43]), st.integers(1, 3))
+@given(
+    st.integers(1, 6),
+    st.integers(1, 30),
+    st.integers(0, 2**31),
+    st.sampled_from([1, 7, 43]),
+    st.integers(1, 3),
+    st.booleans(),
+)
 @torch.inference_mode()
-def test_steps_one_by_one_are_forward(batch: int, steps: int, seed: int, hidden: int, layers: int) -> None:
-    model = made(hidden_dimension=hidden, layers=layers)
+def test_steps_one_by_one_are_forward(batch: int, steps: int, seed: int, hidden: int, layers: int, tied: bool) -> None:
+    model = made(hidden_dimension=hidden, layers=layers, tied=tied)
     inputs, starts = drawn(batch, steps, seed)
     h = torch.randn(batch, layers * hidden, generator=torch.Generator().manual_seed(seed))
     hs = model(h, inputs, starts)
