@@ -108,9 +108,7 @@ def fit(
                 if ends:
                     break
         if out_of_time:
-            log.warning(
-                "the fit has no time left though it was getting better: HRNN_TRAIN_MAX_S=%g", settings.train_max_s
-            )
+            log.warning("the fit ended for lack of time: HRNN_TRAIN_MAX_S=%g", settings.train_max_s)
         course.model.load_state_dict(best)
     return Fitted(
         course.model.cpu().eval(),

@@ -91,7 +91,7 @@ class FittingSettings(BaseSettings):
         default=1500.0,
         gt=0,
         description="ends the fit at the next chunk, and the last pass likewise: both fit into an hourly round. What a "
-        "fit that it ends comes to depends on the machine; 600,000 events of 11,500 items took 800 s on two cores",
+        "fit that it ends comes to depends on the machine; 609,000 events of 11,500 items took 917 s on two busy cores",
     )
     control: bool = Field(default=True, description="tell the model how long silences were; without it is a plain RNN")
     net: bool = Field(default=True, description="items' scores from the state; without, states only weigh the signals")

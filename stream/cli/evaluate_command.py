@@ -95,7 +95,7 @@ def evaluate(
             if isinstance(made, Hrnn) and made.fitted is not None:
                 fits[name] = made.fitted.curve
                 if made.fitted.out_of_time:
-                    note(f"{name}: the fit had no time left though it was getting better, see HRNN_TRAIN_MAX_S")
+                    note(f"{name}: the fit, or its last pass, ended for lack of time, see HRNN_TRAIN_MAX_S")
     except (Unanswerable, NothingToLearn) as error:
         remedy = "give a longer log, or another --train-fraction"
         raise Failure(f"{interactions}: {error}", remedy, exit_code=BAD_FILE) from None
