@@ -2,7 +2,8 @@
 
 A worker that slept for longer than its session may wake up with records on their way. On a changelog they are merged by
 applied offset; here the last record of an item is what every worker takes and what compaction keeps, so a stale one
-would stand until the item occurs again.
+would stand until the item occurs again. The partition's owner sends it anew; if that worker is gone before it has
+looked, the next owner finds it, by comparing all that the partition holds with its store.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from stream.log_reader import log_reader, read_stretch
 from stream.sending import Append, append
 
 Records = list[tuple[bytes, bytes]]
+SLICE = 128  # items compared at once, some 10 ms: a batch of events waits for no more
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,8 @@ class SignalTopic:
         self._client_options = client_options
         self._changelog = changelog
         self._current = current
-        self._next: dict[int, int] = {}  # by partition, from our first append on: where our next record goes
+        self._next: dict[int, int] = {}  # by partition, from our first append or look on: where our next record goes
+        self._compared: set[int] = set()  # the partitions where what was written before we came is known to be right
 
     async def append(self, producer: aiokafka.AIOKafkaProducer, partition: int, records: Records) -> list[Append]:
         """Queue records; under the changelog's lock, so that they follow one another as states do."""
@@ -46,8 +49,7 @@ class SignalTopic:
 
     async def confirm(self, producer: aiokafka.AIOKafkaProducer, appends: Iterable[Append]) -> None:
         """Await the broker's acks, in order, and send anew what others have written before them."""
-        for partition in self._next.keys() - self._changelog.last_known.keys():
-            del self._next[partition]  # not ours any more: what is written there now is for its owner to say
+        self._forget_lost()
         waiting = deque(appends)
         while waiting:
             sent = waiting.popleft()
@@ -59,6 +61,9 @@ class SignalTopic:
 
     async def look_for_foreign(self, producer: aiokafka.AIOKafkaProducer, busy: Callable[[], bool]) -> None:
         """Find records of others where we have not appended since; `busy` while ours are on their way."""
+        self._forget_lost()
+        for partition in sorted(self._changelog.last_known.keys() - self._compared):
+            await self._compare(producer, partition)
         ours: Collection[int] = self._next.keys() & self._changelog.last_known.keys()
         if not ours or busy():
             return
@@ -69,6 +74,36 @@ class SignalTopic:
             if first < end:
                 self._next[tp.partition] = end
                 await self.confirm(producer, await self._send_anew(producer, tp.partition, first, end))
+
+    def _forget_lost(self) -> None:
+        """Forget partitions that are not ours any more: what is written there now is for their owner to say."""
+        for partition in self._next.keys() - self._changelog.last_known.keys():
+            del self._next[partition]
+        self._compared &= self._changelog.last_known.keys()
+
+    async def _compare(self, producer: aiokafka.AIOKafkaProducer, partition: int) -> None:
+        """Send anew each item of a partition whose last record is not what the store has."""
+        tp = TopicPartition(self._topic, partition)
+        last: dict[bytes, int] = {}  # hashes: the values of a whole partition can be too many to hold
+        async with log_reader(self._client_options) as reader:
+            begins, ends = await reader.beginning_offsets([tp]), await reader.end_offsets([tp])
+            # from here on an ack tells; an append of ours may have been acked while we asked
+            end = max(ends[tp], self._next.setdefault(partition, ends[tp]))
+            async for _, records in read_stretch(reader, {tp: (begins[tp], end)}):
+                last.update((record.key, hash(record.value)) for record in records if record.key)
+        keys, appends, stale = list(last), list[Append](), 0
+        for begin in range(0, len(keys), SLICE):
+            async with self._changelog.lock:
+                if partition not in self._changelog.last_known:
+                    return
+                held = await self._current(partition, keys[begin : begin + SLICE])
+                differing = [(key, value) for key, value in held if hash(value) != last[key]]
+                appends += await self.append(producer, partition, differing)
+                stale += len(differing)
+        self._compared.add(partition)
+        if stale:  # also those that we have counted while we read: harmless twice
+            log.warning("signals were not those of the store and are sent anew partition=%d items=%d", partition, stale)
+        await self.confirm(producer, appends)
 
     async def _send_anew(
         self, producer: aiokafka.AIOKafkaProducer, partition: int, first: int, end: int
