@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from trainer import warm_start
 from trainer.descent import Descent
 from trainer.encoding import build_catalogue, encode
 from trainer.histories import Histories, Ints
-from trainer.lanes import Lanes
+from trainer.lanes import Chunk, Lanes
 from trainer.losses import Asked, CatalogueCrossEntropy, Sample, Sampler
 from trainer.settings import FittingSettings
 from trainer.signal_replay import SignalReplay
@@ -42,6 +43,15 @@ class Part:
     first: Ints  # (U) the users' first events
     lengths: Ints  # (U) how many of their events are walked
     weights: Tensor  # (N) of each event's target in the loss; 0: none
+
+
+class _Prepared(NamedTuple):
+    """A chunk, and what is asked in it, of which the signals are being looked up."""
+
+    chunk: Chunk
+    asked: Tensor  # (B, T) bool: the steps after which something is asked
+    weight: float  # of all that is
+    prepared: Future[list[Asked]] | None  # None where nothing is
 
 
 class Course:
@@ -154,30 +164,44 @@ class Course:
     def _losses(self, part: Part, lanes: Lanes) -> Iterator[tuple[Tensor, float]]:
         """Walk the lanes, the state carried from chunk to chunk but no gradient -> summed losses, summed weights."""
         h = self.model.initial(lanes.width)
-        for chunk in lanes.chunks(self._settings.bptt, self._device):
+        chunks = lanes.chunks(self._settings.bptt, self._device)
+        ahead = self._prepared(part, next(chunks, None))
+        while ahead is not None:
+            chunk, asked, weight, prepared = ahead
             inputs = StepInputs(*(tensor[chunk.index] for tensor in self._inputs))
             if self.model.training and self._settings.item_dropout:
                 new = torch.rand(inputs.item_idx.shape, device=self._device) < self._settings.item_dropout
                 inputs = inputs._replace(item_idx=inputs.item_idx.masked_fill(new, 0))
             hs = self.model(h, inputs, chunk.starts)  # (B, T, LH)
             h = hs[:, -1].detach()
-            asked = chunk.real & (part.weights[chunk.index] > 0)
-            if not asked.any():
+            if prepared is None:
+                ahead = self._prepared(part, next(chunks, None))
                 continue
-            events = chunk.index[asked]
-            weights = part.weights[events]
-            states = hs[asked]
-            columns, sample = self._target[events] - 1, None
+            states, sample, given = hs[asked], None, prepared.result()
             if self._sampler is not None and self.model.training:
-                sample = self._sampler.draw(columns)
-                columns = torch.searchsorted(sample.among.columns, columns)
+                sample = self._sampler.draw(torch.cat([some.columns for some in given]))
             loss = self._cross_entropy(
                 self.model.queries(states),
                 torch.cat(self.model.mixture_of(states), 1),
                 *self._answers(sample),
-                Asked(columns, weights, events + 1, self._signals, sample),
+                given,
+                sample,
             )
-            yield loss, float(weights.sum())
+            # looked up while this one is learned from
+            ahead = self._prepared(part, next(chunks, None))
+            yield loss, weight
+
+    def _prepared(self, part: Part, chunk: Chunk | None) -> _Prepared | None:
+        """Begin to look up what is known at a chunk's targets."""
+        if chunk is None:
+            return None
+        asked = chunk.real & (part.weights[chunk.index] > 0)
+        if not asked.any():
+            return _Prepared(chunk, asked, 0.0, None)
+        events = chunk.index[asked]
+        weights, columns = part.weights[events], self._target[events] - 1
+        prepared = self._cross_entropy.prepare(columns, weights, events + 1, self._signals)
+        return _Prepared(chunk, asked, float(weights.sum()), prepared)
 
     def _answers(self, sample: Sample | None) -> tuple[Tensor, Tensor]:
         """Give the matrix (V, H) and bias (V) of the catalogue, or of a sample of it; row 0 is not asked for.

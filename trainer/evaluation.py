@@ -16,7 +16,8 @@ from models.hrnn import StepInputs
 from models.measures import mrr_at_k, ndcg_at_k, ranks, recall_at_k
 from trainer.encoding import encode
 from trainer.histories import Histories, Ints
-from trainer.signal_replay import Known, SignalReplay
+from trainer.known_signals import Known
+from trainer.signal_replay import SignalReplay
 from trainer.warm_start import Learned
 
 CELLS = 1 << 20  # scores held at once: what fits a core's cache, as when serving

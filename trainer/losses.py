@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from trainer.signal_replay import Among, Known, SignalReplay
+from trainer.known_signals import Among, Known, Moments
+from trainer.signal_replay import SignalReplay
 
 CELLS = {"cpu": 1 << 20, "cuda": 1 << 27}  # scores held at once: on a processor what fits a core's cache
 
@@ -66,19 +67,17 @@ _ROUNDS = 20  # each makes more chances certain; frequencies that differ by 10^6
 
 
 class Asked(NamedTuple):
-    """What is asked of B states."""
+    """What is asked of B states, and what is known then."""
 
     columns: Tensor  # (B,) int64: the right answers, as rows of the matrix
     weights: Tensor  # (B,)
-    events: Tensor  # (B,) int64: the targets themselves, by which the signals of their moments are found
     signals: SignalReplay | None
-    sample: Sample | None = None  # with one, matrix and bias are those of its columns, and right answers are among them
+    moments: Moments | None  # as many as states, where there are signals
 
-    def part(self, begin: int, end: int) -> Asked:
-        """Cut some out."""
-        return self._replace(
-            columns=self.columns[begin:end], weights=self.weights[begin:end], events=self.events[begin:end]
-        )
+    def among(self, sample: Sample) -> Asked:
+        """Ask for the columns of a sample instead of all; right answers are among them."""
+        columns = torch.searchsorted(sample.among.columns, self.columns)
+        return self._replace(columns=columns, moments=self.moments and self.moments.within(sample.among))
 
 
 class CatalogueCrossEntropy:
@@ -94,32 +93,65 @@ class CatalogueCrossEntropy:
         torch.set_num_threads(1)  # of the whole process: what is left is small
         self._pool = ThreadPoolExecutor(threads, "loss", initializer=lambda: torch.set_num_threads(1))
 
+    def prepare(
+        self, columns: Tensor, weights: Tensor, events: Tensor, signals: SignalReplay | None
+    ) -> Future[list[Asked]]:
+        """Look up the signals at targets (B,), each thread's for itself.
+
+        Our threads have nothing else to do from one loss to the next, while the recurrence goes back and forth.
+        `columns` are the right answers, `events` the targets themselves.
+        """
+        cuts = [len(columns) * part // self._threads for part in range(self._threads + 1)]
+
+        def look_up() -> list[Asked]:
+            return [
+                Asked(columns[a:b], weights[a:b], signals, None if signals is None else signals.moments(events[a:b]))
+                for a, b in itertools.pairwise(cuts)
+                if a < b
+            ]
+
+        if self._threads > 1:
+            return self._pool.submit(look_up)
+        done: Future[list[Asked]] = Future()  # who allows one core gets no more used
+        done.set_result(look_up())
+        return done
+
     def __call__(
         self,
         queries: Tensor,
         mixture: Tensor,
         matrix: Tensor,
         bias: Tensor,
-        asked: Asked,
+        asked: Sequence[Asked],
+        sample: Sample | None = None,
     ) -> Tensor:
         """Sum weight x -log softmax(scores)[target]; differentiable in the first four.
 
-        scores are queries @ matrix.T + bias, and what the signals at each target add, weighed by `mixture`.
+        scores are queries @ matrix.T + bias, and what the signals at each target add, weighed by `mixture`. With a
+        sample, matrix and bias are those of its columns.
         queries (B, H), mixture (B, K + sparse parts), matrix (V, H), bias (V,) -> ()
         """
-        summed = _sum_on_device if queries.is_cuda else self._sum_in_threads
-        return cast(Tensor, _WithGradients.apply(summed, queries, mixture, matrix, bias, asked))
+        return cast(Tensor, _WithGradients.apply(self._sum, queries, mixture, matrix, bias, asked, sample))
 
-    def _sum_in_threads(
-        self, queries: Tensor, mixture: Tensor, matrix: Tensor, bias: Tensor, asked: Asked, gradients: bool
+    def _sum(
+        self,
+        queries: Tensor,
+        mixture: Tensor,
+        matrix: Tensor,
+        bias: Tensor,
+        asked: Sequence[Asked],
+        sample: Sample | None,
+        gradients: bool,
     ) -> _Sum:
-        cuts = [len(queries) * part // self._threads for part in range(self._threads + 1)]
-        futures = [
-            self._pool.submit(_sum_on_device, queries[a:b], mixture[a:b], matrix, bias, asked.part(a, b), gradients)
-            for a, b in itertools.pairwise(cuts)
-            if a < b
-        ]
-        sums = [future.result() for future in futures]
+        lengths = [len(part.columns) for part in asked]
+        rows = zip(torch.split(queries, lengths), torch.split(mixture, lengths), asked, strict=True)
+        if queries.is_cuda:
+            sums = [_sum_on_device(q, m, matrix, bias, part, sample, gradients) for q, m, part in rows]
+        else:
+            futures = [
+                self._pool.submit(_sum_on_device, q, m, matrix, bias, part, sample, gradients) for q, m, part in rows
+            ]
+            sums = [future.result() for future in futures]
         first = sums[0]
         for other in sums[1:]:
             first.loss.add_(other.loss)
@@ -132,7 +164,13 @@ class CatalogueCrossEntropy:
 
 @torch.no_grad()
 def _sum_on_device(
-    queries: Tensor, mixture: Tensor, matrix: Tensor, bias: Tensor, asked: Asked, gradients: bool
+    queries: Tensor,
+    mixture: Tensor,
+    matrix: Tensor,
+    bias: Tensor,
+    asked: Asked,
+    sample: Sample | None,
+    gradients: bool,
 ) -> _Sum:
     """Make the gradients along with the loss, block by block: scores are written once and read in the cache.
 
@@ -150,23 +188,23 @@ def _sum_on_device(
     block = min(block, len(queries))
     # written again and again: fresh pages for each block took as long as what is written into them
     held = queries.new_empty(block, len(bias))
-    among = None if asked.sample is None else asked.sample.among
-    # what is sparse of all rows at once: dozens of small operations a block, while another thread waits for the
-    # interpreter, made an epoch a fifth longer
-    sparse = signals.sparse(asked.events, among) if signals is not None else []
+    among, moments = None, asked.moments
+    if sample is not None:
+        asked, among = asked.among(sample), sample.among
+        moments = asked.moments
     room = signals.room(block, among) if signals is not None else queries.new_empty(0)
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         at, weight = asked.columns[rows, None], asked.weights[rows, None]
         scores = _product(queries[rows], matrix.T, held[: len(at)]).add_(bias)
         known = None
-        if signals is not None:
-            trends = signals.trends(asked.events[rows], room, among)
-            known = Known(trends, [(columns[rows], values[rows]) for columns, values in sparse])
+        if signals is not None and moments is not None:
+            here = moments.part(start, start + block)
+            known = Known(signals.trends(here, room, among), here.sparse)
             known.add_to(scores, mixture[rows])
-        if asked.sample is not None:
+        if sample is not None:
             own = scores.gather(1, at)
-            scores += asked.sample.correction
+            scores += sample.correction
             scores.scatter_(1, at, own)
         scores -= scores.amax(1, keepdim=True)
         hit = scores.gather(1, at)
@@ -205,4 +243,4 @@ class _WithGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
-        return None, *(gradient * outer[0] for gradient in ctx.saved_tensors), None
+        return None, *(gradient * outer[0] for gradient in ctx.saved_tensors), None, None

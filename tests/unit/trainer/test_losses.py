@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.losses import Asked, CatalogueCrossEntropy, Sampler
+from trainer.losses import CatalogueCrossEntropy, Sampler
 
 
 def fused(threads: int) -> Callable[..., Tensor]:
@@ -12,7 +12,9 @@ def fused(threads: int) -> Callable[..., Tensor]:
 
     def loss(queries: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         none = queries.new_zeros(len(queries), 0)
-        return CatalogueCrossEntropy(threads)(queries, none, matrix, bias, Asked(targets, weights, targets, None))
+        entropy = CatalogueCrossEntropy(threads)
+        asked = entropy.prepare(targets, weights, targets, None).result()
+        return entropy(queries, none, matrix, bias, asked)
 
     return loss
 
@@ -51,8 +53,9 @@ def sampled(sampler: Sampler, inputs: list[Tensor], targets: Tensor, weights: Te
     queries, matrix, bias = leaves = [tensor.clone().requires_grad_() for tensor in inputs]
     sample = sampler.draw(targets)
     columns = sample.among.columns
-    asked = Asked(torch.searchsorted(columns, targets), weights, targets, None, sample)
-    loss = CatalogueCrossEntropy(1)(queries, queries.new_zeros(len(queries), 0), matrix[columns], bias[columns], asked)
+    entropy, none = CatalogueCrossEntropy(1), queries.new_zeros(len(queries), 0)
+    asked = entropy.prepare(targets, weights, targets, None).result()
+    loss = entropy(queries, none, matrix[columns], bias[columns], asked, sample)
     loss.backward()
     return [loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 

@@ -14,8 +14,9 @@ from tests.unit.trainer.logs import drawn
 from trainer import signal_log
 from trainer.encoding import build_catalogue
 from trainer.histories import Histories, from_events
-from trainer.losses import Asked, CatalogueCrossEntropy
-from trainer.signal_replay import Among, SignalReplay
+from trainer.known_signals import Among
+from trainer.losses import CatalogueCrossEntropy
+from trainer.signal_replay import SignalReplay
 
 CPU = torch.device("cpu")
 
@@ -120,7 +121,8 @@ def test_the_loss_and_its_gradients_are_autograds(threads: int) -> None:
         leaves = [tensor.clone().requires_grad_() for tensor in given]
         queries, mixture, matrix, bias = leaves
         if fused:
-            loss = CatalogueCrossEntropy(threads)(*leaves, Asked(target, weights, events, replay))
+            entropy = CatalogueCrossEntropy(threads)
+            loss = entropy(*leaves, entropy.prepare(target, weights, events, replay).result())
         else:
             known = replay.read(events)
             scores = queries @ matrix.T + bias + (mixture[:, : config.n_trends, None] * known.trends).sum(1)
