@@ -34,7 +34,6 @@ from stream.request_stage import RequestStage
 from stream.sending import NotSent
 from stream.settings import WorkerSettings
 from stream.signal_feed import SignalFeed
-from stream.signal_topic import SignalTopic
 from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
@@ -199,14 +198,14 @@ class StreamWorker:
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
-                written: list[tuple[str, Changelog | SignalTopic]] = [*self._changelogs.items()]
-                written.append((topics.transitions, item_stage.signal_topic))
-                for source, topic in written:
-                    busy = functools.partial(app.batch_consumer.busy, source)
-                    try:
-                        await topic.look_for_foreign(app.kafka_producer(), busy)
-                    except KafkaError as error:
-                        log.warning("could not look for another worker's writes, will again: %s", error)
+                producer = app.kafka_producer()
+                try:
+                    for source, changelog in self._changelogs.items():
+                        busy = functools.partial(app.batch_consumer.busy, source)
+                        await changelog.look_for_foreign(producer, busy)
+                    await item_stage.signal_topic.look_for_foreign(producer)
+                except KafkaError as error:
+                    log.warning("could not look for another worker's writes, will again: %s", error)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""

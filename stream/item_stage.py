@@ -94,7 +94,7 @@ class ItemStage:
             for sent in folding.others:
                 await sent
             await self._changelog.confirm(self._app.kafka_producer(), folding.appends)
-            await self.signal_topic.confirm(self._app.kafka_producer(), folding.told)
+            await self.signal_topic.confirm(folding.told)
         telemetry, fold = self._telemetry, folding.fold
         total = sum(len(given) for of_items in fold.of_items.values() for given in of_items.values())
         telemetry.transitions.labels("applied").inc(total - folding.redelivered)

@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 from models import signals
 from models.contracts import Event
 from models.signals import DAY_S, SignalRules
+from stream.app import FOREIGN_CHECK_S
 from stream.cli.processes import Process
 from stream.cli.produce import value_of
 from tests.running import Deployment, assert_passes, log_of, made_events, restored, wait_until
@@ -128,13 +129,16 @@ def test_what_another_worker_wrote_over_is_sent_anew(running: Deployment, then: 
     producer.close()
     if then == "events":
         asyncio.run(running.play(made_events(200, seed=2, start=time.time())))
-    said = "another worker wrote signals"
     if then == "another owner":
         assert running.audit().wrong_signals > 10
-        worker, said = running.ready_worker("another"), "signals were not those of the store"
-    wait_until(lambda: said in log_of(worker), every_s=0.2)
+        worker = running.ready_worker("another")
+    wait_until(lambda: "signals were not those of the store" in log_of(worker), every_s=0.2)
     wait_until(lambda: not running.audit().wrong_signals, every_s=0.5)
     assert_passes(running.audit())
+    if then == "another owner":
+        sent_anew = len(running.records(running.topics.signals))
+        time.sleep(FOREIGN_CHECK_S + 1.0)
+        assert len(running.records(running.topics.signals)) == sent_anew, "what it has put right is right"
 
 
 def test_a_model_that_counts_otherwise_is_refused_and_the_remedy_named(running: Deployment) -> None:
