@@ -25,6 +25,28 @@ SLICE = 128  # items compared at once, some 10 ms: a batch of events waits for n
 log = logging.getLogger(__name__)
 
 
+class OwnWrites:
+    """Up to where a partition is `sure`: what others wrote before it has been compared, all else is ours."""
+
+    def __init__(self) -> None:
+        """Begin with nothing that is known."""
+        self.sure = 0
+        self._beyond: dict[int, int] = {}  # where appends of ours begin that do not follow on -> where they end
+
+    def acked(self, base: int, records: int) -> None:
+        """Take in where an append of ours went; if somebody came between, that has to be compared first."""
+        if base >= self.sure:
+            self._beyond[base] = base + records
+            self.compared(self.sure)
+
+    def compared(self, end: int) -> None:
+        """Say that all before `end` has been compared with the store: what of ours follows at once is sure, too."""
+        self.sure = max(self.sure, end)
+        while self.sure in self._beyond:
+            self.sure = self._beyond.pop(self.sure)
+        self._beyond = {base: after for base, after in self._beyond.items() if base > self.sure}
+
+
 class SignalTopic:
     """Appends of ours follow one another in a partition: an ack tells by its offset whether somebody came between."""
 
@@ -40,8 +62,7 @@ class SignalTopic:
         self._client_options = client_options
         self._changelog = changelog
         self._current = current
-        # by partition: before this offset the last record of each item is what the store has, or older than one of ours
-        self._sure: dict[int, int] = {}
+        self._writes: dict[int, OwnWrites] = {}  # by partition, from our first look on
 
     async def append(self, producer: aiokafka.AIOKafkaProducer, partition: int, records: Records) -> list[Append]:
         """Queue records; under the changelog's lock, so that they follow one another as states do."""
@@ -52,8 +73,8 @@ class SignalTopic:
         self._forget_lost()
         for sent in appends:
             base: int = (await sent.acked).offset
-            if self._sure.get(sent.partition) == base:
-                self._sure[sent.partition] = base + sent.records
+            if sent.partition in self._writes:
+                self._writes[sent.partition].acked(base, sent.records)
 
     async def look_for_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
         """Send anew what others have written over, or may have before a partition came to us."""
@@ -61,22 +82,22 @@ class SignalTopic:
         tps = [TopicPartition(self._topic, partition) for partition in sorted(self._changelog.last_known)]
         if not tps:
             return
+        # before the ends are asked for: what is acked from now on may lie behind them
+        writes = [self._writes.setdefault(tp.partition, OwnWrites()) for tp in tps]
         async with log_reader(self._client_options) as reader:
             begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
-        for tp in tps:
-            first = max(begins[tp], self._sure.get(tp.partition, 0))
-            if first < ends[tp]:
-                await self._compare(producer, tp, first, ends[tp])
-            else:  # nothing has been written there yet, or by us alone
-                self._sure.setdefault(tp.partition, first)
+        for tp, ours in zip(tps, writes, strict=True):
+            first = max(begins[tp], ours.sure)
+            if first >= ends[tp] or await self._compare(producer, tp, first, ends[tp]):
+                ours.compared(ends[tp])
 
     def _forget_lost(self) -> None:
         """Forget partitions that are not ours any more: what is written there now is for their owner to say."""
-        for partition in self._sure.keys() - self._changelog.last_known.keys():
-            del self._sure[partition]
+        for partition in self._writes.keys() - self._changelog.last_known.keys():
+            del self._writes[partition]
 
-    async def _compare(self, producer: aiokafka.AIOKafkaProducer, tp: TopicPartition, first: int, end: int) -> None:
-        """Send anew each item whose last record in [first, end) is not what the store has."""
+    async def _compare(self, producer: aiokafka.AIOKafkaProducer, tp: TopicPartition, first: int, end: int) -> bool:
+        """Send anew the items whose last record in [first, end) is not what the store has; False if it is gone."""
         last: dict[bytes, int] = {}  # hashes: the values of a whole partition can be too many to hold
         async with log_reader(self._client_options) as reader:
             async for _, records in read_stretch(reader, {tp: (first, end)}):
@@ -85,14 +106,12 @@ class SignalTopic:
         for begin in range(0, len(keys), SLICE):
             async with self._changelog.lock:
                 if tp.partition not in self._changelog.last_known:
-                    return
+                    return False
                 held = await self._current(tp.partition, keys[begin : begin + SLICE])
                 differing = [(key, value) for key, value in held if hash(value) != last[key]]
                 appends = await self.append(producer, tp.partition, differing)
-            for sent in appends:
-                await sent.acked
+            await self.confirm(appends)
             stale += len(differing)
-        # what we have sent lies behind it, and is found right by the next look unless it follows at once
-        self._sure[tp.partition] = end
         if stale:  # some may be what we have counted meanwhile: harmless twice
             log.warning("signals were not those of the store partition=%d from=%d items=%d", tp.partition, first, stale)
+        return True
