@@ -72,7 +72,7 @@ def test_another_shape_begins_anew() -> None:
 
 def test_time_that_runs_out_ends_a_fit_with_a_usable_model() -> None:
     histories = circles()
-    fitted = fit(histories, newest_slice(histories, 0.1), quick(epochs=1000, train_max_s=0.2))
+    fitted = fit(histories, newest_slice(histories, 0.1), quick(epochs=1000, train_max_s=0.001))
     assert fitted.epochs < 1000
     assert fitted.seconds < 5
     assert fitted.out_of_time
