@@ -199,13 +199,16 @@ class StreamWorker:
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
                 producer = app.kafka_producer()
-                try:
-                    for source, changelog in self._changelogs.items():
-                        busy = functools.partial(app.batch_consumer.busy, source)
-                        await changelog.look_for_foreign(producer, busy)
-                    await item_stage.signal_topic.look_for_foreign(producer)
-                except KafkaError as error:
-                    log.warning("could not look for another worker's writes, will again: %s", error)
+                busy = app.batch_consumer.busy
+                looks = [
+                    functools.partial(changelog.look_for_foreign, producer, functools.partial(busy, source))
+                    for source, changelog in self._changelogs.items()
+                ]
+                for look in (*looks, functools.partial(item_stage.signal_topic.look_for_foreign, producer)):
+                    try:  # each for itself: what one can't look at keeps no other from looking
+                        await look()
+                    except KafkaError as error:
+                        log.warning("could not look for another worker's writes, will again: %s", error)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""

@@ -199,7 +199,7 @@ def _sum_on_device(
         scores = _product(queries[rows], matrix.T, held[: len(at)]).add_(bias)
         known = None
         if signals is not None and moments is not None:
-            here = moments.part(start, start + block)
+            here = moments.part(start, start + block)  # cut out, not looked up: that is some dozens of small operations
             known = Known(signals.trends(here, room, among), here.sparse)
             known.add_to(scores, mixture[rows])
         if sample is not None:
