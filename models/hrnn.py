@@ -5,7 +5,8 @@ takes the gap that *follows* it: it can be taken once the next event is there, o
 
 With signals, a score is w_j . out(h) + b_j + sum_k a_k(h) trend_k(j) + sum_f s_f(h) sparse_f(j): each state decides
 how far to follow the crowd, and which crowd. Trends are columns of the decoder's matrix, so all of it but the
-sparse part is one product. Sparse are what follows the last items, and what the user's own history says.
+sparse part is one product. Sparse are what follows the last items, their neighbours, and what the user's own
+history says.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class HRNNConfig:
     tied: bool = False  # a separate output matrix: what an item leads to is not what leads to it
     half_lives_s: tuple[float, ...] = ()  # of trends; none: a model that knows no signals, as the paper's
     successor_half_life_s: float = 0.0  # of what follows the last items; 0: not looked at
+    neighbours: bool = False  # of the last ten items, read from what follows what
     repeats: bool = False  # weights for what the user has had: films are seen once, milk is bought each week
     net: bool = True  # without, states only weigh the signals: what the rest is worth is measured so
 
@@ -60,9 +62,11 @@ class HRNNConfig:
             raise ValueError(f"control_bounds_s {bounds!r} do not rise")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}, not a share below 1")
-        for name in ("tied", "repeats", "net"):
+        for name in ("tied", "neighbours", "repeats", "net"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, neither true nor false")
+        if self.neighbours and not self.successor_half_life_s:
+            raise ValueError("neighbours are read from what follows what: they need a successor_half_life_s")
 
     @property
     def n_levels(self) -> int:
@@ -81,8 +85,9 @@ class HRNNConfig:
 
     @property
     def n_sparse(self) -> int:
-        """Count the sparse parts of a score: of what follows the last items, then of what the user has had."""
-        return signal_table.PARTS * (self.successor_half_life_s > 0) + own_history.PARTS * self.repeats
+        """Count the sparse parts of a score: what follows the last items, their neighbours, what the user has had."""
+        follow = signal_table.PARTS * (self.successor_half_life_s > 0)
+        return follow + self.neighbours + own_history.PARTS * self.repeats
 
     @property
     def signal_rules(self) -> SignalRules | None:

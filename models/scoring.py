@@ -15,8 +15,7 @@ from models import own_history
 from models.contracts import RankedItem
 from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
-from models.signal_table import Doubles, SignalTable, successor_parts
-from models.signals import LAST_ITEMS
+from models.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
 from models.walk import Ask, Hidden, Walk
 from models.waves import Gaps, Rows, Waves
 from models.weights import ServingModel
@@ -148,7 +147,7 @@ class Scoring:
         return lists
 
     def _sparse(self, moment: Moment, lengths: Rows, rows: Rows, times: Doubles, at: Sequence[float]) -> Sparse:
-        """Read what follows each user's last items, and what the user's own history says.
+        """Read what follows and what neighbours each user's last items, and what the user's own history says.
 
         Of the table's `rows` (N,) and `times` (N,) the first `lengths` (B) are the first user's; users ask at `at` (B).
         """
@@ -156,9 +155,11 @@ class Scoring:
         found = []
         if config.successor_half_life_s:
             had, bounds = rows.tolist(), np.concatenate(([0], np.cumsum(lengths))).tolist()
-            last = [had[max(begin, end - len(LAST_ITEMS)) : end] for begin, end in pairwise(bounds)]
+            last = [had[max(begin, end - NEIGHBOUR_ITEMS) : end] for begin, end in pairwise(bounds)]
             followers, scores = table.successors_of(last, at)
             found.append((followers, successor_parts(scores)))
+            if config.neighbours:
+                found.append(table.neighbours_of(last, at))
         if config.repeats:
             real = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
             laid, when = np.zeros(real.shape, np.int64), np.zeros(real.shape)

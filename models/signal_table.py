@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,10 @@ SHARE_GAIN = np.float32(50)
 PARTS = 4  # of a score, that what follows the last items is
 LISTED = 64  # successors of a user's last items that are scored: those beyond have a tenth of the best one's weight
 
+NEIGHBOUR_ITEMS = 10  # a user's last items whose neighbours are looked at: a taste rather than a train of thought
+SHRINKAGE = 5.0  # occurrences that every item is granted: two rare ones that met once are not yet neighbours
+NEIGHBOUR_GAIN = np.float32(20)  # of neighbours' sums in log(1 + GAIN x sum): the best are some hundredths
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -31,9 +36,18 @@ Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for eac
 
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
-_FADED = 1e-30  # what is scaled by less might become 0 in float32, by which a sum tells that it has not begun
+_MOST = 80.0  # of counts' logarithms: a time long before an item's last occurrence overflows nothing
 _NOTHING = np.float32(1e-9)  # instead of 0, where nothing is listed
 _NO_ROWS: Rows = np.zeros(0, np.int64)
+_NO_WEIGHTS: Floats = np.zeros(0, np.float32)
+
+
+class _List(NamedTuple):
+    """What follows an item, weighed as of a time."""
+
+    at: float
+    rows: Taken
+    weights: Floats
 
 
 class SignalTable:
@@ -48,13 +62,13 @@ class SignalTable:
         self.rules = rules
         self.item_of_row = ["", *item_ids]
         self._row_of_item = {item_id: row for row, item_id in enumerate(item_ids, 1)}
-        self._half_lives_s = list(rules.half_lives_s)
-        self._rates = _LN2 / np.array(rules.half_lives_s)  # (K)
-        self._levels = np.full((len(rules.half_lives_s), len(item_ids) + 1), -np.inf)
+        self._half_lives_s = list(rules.counted_half_lives_s)
+        self._rates = _LN2 / np.array(self._half_lives_s)  # (K + 1)
+        self._levels = np.full((len(self._rates), len(item_ids) + 1), -np.inf)
         self._successors: dict[int, dict[int, float]] = {}
         self._landmarks: dict[int, float] = {}
-        self._taken: dict[int, tuple[float, Taken, Floats]] = {}  # as `put`: of what time, rows, weights
-        self._sums: Floats = np.zeros((2, 0), np.float32)  # by query and row, and 0 but while some are summed
+        self._lists: dict[int, _List] = {}  # as `put`, or made of `_successors` when they are read
+        self._sums: Floats = np.zeros((2, 0), np.float32)  # by user and row, and 0 but while some are summed
 
     @property
     def n_rows(self) -> int:
@@ -82,7 +96,7 @@ class SignalTable:
         if not records:
             return
         at = np.array([record.at for record in records])
-        counts = np.array([self._counts(record) for record in records]).T  # (K, N)
+        counts = np.array([self._counts(record) for record in records]).T  # (K + 1, N)
         rows = [self.add(record.item_id) for record in records]
         with np.errstate(divide="ignore"):
             self._levels[:, rows] = np.log(counts) + np.multiply.outer(self._rates, at)
@@ -95,14 +109,17 @@ class SignalTable:
         for row, record in zip(rows, records, strict=True):
             begin, end = end, end + len(record.successors)
             if record.half_lives_s[-1] == self.rules.successor_half_life_s:
-                self._taken[row] = record.at, others[begin:end].copy(), weights[begin:end].copy()
+                self._lists[row] = _List(record.at, others[begin:end].copy(), weights[begin:end].copy())
 
     def _counts(self, record: SignalRecord) -> list[float]:
         *half_lives_s, _ = record.half_lives_s
         if half_lives_s == self._half_lives_s:
             return record.counts
         counts = dict(zip(half_lives_s, record.counts, strict=True))
-        return [counts.get(half_life_s, 0.0) for half_life_s in self._half_lives_s]
+        known = [counts.get(half_life_s, 0.0) for half_life_s in self._half_lives_s]
+        if self._half_lives_s[-1] not in counts:  # of an earlier release, until the item occurs again
+            known[-1] = max(record.counts, default=0.0)
+        return known
 
     def for_catalogue(self, item_ids: Sequence[str]) -> SignalTable:
         """Give the same signals by the rows of another catalogue; only what was `put` is taken along."""
@@ -112,7 +129,7 @@ class SignalTable:
         levels[:, rows] = self._levels[:, : self.n_rows]
         levels[:, 0] = -np.inf
         other._levels = levels
-        other._taken = {int(rows[row]): (at, rows[of], weights) for row, (at, of, weights) in self._taken.items()}
+        other._lists = {int(rows[row]): one._replace(rows=rows[one.rows]) for row, one in self._lists.items()}
         return other
 
     def occur(self, row: int, t: float) -> None:
@@ -127,89 +144,116 @@ class SignalTable:
         for before, weight in weights.items():
             known = self._successors.setdefault(before, {})
             self._landmarks[before] = followed(self.rules, self._landmarks.get(before, 0.0), known, t, row, weight)
+            self._lists.pop(before, None)
 
     def trends(self, t: float) -> Floats:
         """Read all items' signals at a time: (K, rows), log(count / FLOOR) and nothing below 0."""
-        levels = self._levels[:, : self.n_rows]
-        return np.maximum(levels - (self._rates * t + _LN_FLOOR)[:, None], 0.0).astype(np.float32)
+        levels = self._levels[:-1, : self.n_rows]
+        return np.maximum(levels - (self._rates[:-1] * t + _LN_FLOOR)[:, None], 0.0).astype(np.float32)
 
     def levels(self, row: int) -> Doubles:
         """Give a row's levels (K), which `trends` reads: log(count) + t * ln 2 / T, of any t."""
-        return self._levels[:, row]
+        return self._levels[:-1, row]
 
     def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
-        """Read what follows a user's last items, the newest last -> rows (S,), log(1 + GAIN x weight) (S, 2).
+        """Read what follows a user's last items, the newest last -> rows (S,), scores (S, 2).
 
-        The first weight is of what follows the newest item, the second of what follows those before: a score can
-        trust them differently.
+        A score is log(1 + GAIN x weight), first of what follows the newest item, then of what follows those before:
+        they can be trusted differently.
         """
-        if self._taken:
-            laid, scored = self.successors_of([last_rows], [t])
-            return laid[0], scored[0]
-        rows, weights = self._weights(last_rows, t)
-        if len(rows) > LISTED:
-            best = np.argpartition(-weights.sum(1), LISTED)[:LISTED]
-            rows, weights = rows[best], weights[best]
-        return rows, np.log1p(GAIN * weights).astype(np.float32)
+        rows, sums = _best(*self._after([last_rows], [t]))
+        return rows, np.log1p(GAIN * sums)
 
     def successors_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Read `successors` of B users, each at a time of its own, `padded` -> rows (B, S), scores (B, S, 2)."""
-        if not self._taken:
-            return padded(map(self.successors, last_rows, at))
-        n_rows = self.n_rows
-        if self._sums.shape[1] < len(last_rows) * n_rows:
-            self._sums = np.zeros((2, len(last_rows) * (n_rows + n_rows // 4)), np.float32)
-        sums = self._sums
-        first_seen = []
-        # sums at the places' own rows, the last items first, then those before: an item lists a row once
-        for back, weight in enumerate(LAST_ITEMS, 1):
-            before = int(back > 1)
-            parts = []
-            for number, (last, t) in enumerate(zip(last_rows, at, strict=True)):
-                taken = self._taken.get(last[-back]) if len(last) >= back else None
-                if taken is not None:
-                    scale = weight * 0.5 ** (max(t - taken[0], 0.0) / self.rules.successor_half_life_s)
-                    if scale > _FADED:
-                        parts.append((taken[1], taken[2], scale, number * n_rows))
-            if parts:
-                rows, weights, scales, begins = zip(*parts, strict=True)
-                counts = list(map(len, rows))
-                places = np.concatenate(rows) + np.repeat(np.array(begins, np.int64), counts)
-                held = sums[before, places]
-                first_seen.append(places[(held == 0.0) & (sums[0, places] == 0.0)])
-                sums[before, places] = held + np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
-        distinct = np.sort(np.concatenate(first_seen)) if first_seen else _NO_ROWS
-        summed = sums[:, distinct].T
-        sums[:, distinct] = 0.0
-        laid, summed = side_by_side(distinct, summed, len(last_rows), n_rows)
-        if laid.shape[1] > LISTED:
-            best = np.argpartition(-summed.sum(2), LISTED, axis=1)[:, :LISTED]
-            laid, summed = np.take_along_axis(laid, best, 1), np.take_along_axis(summed, best[:, :, None], 1)
-        return laid, np.log1p(GAIN * summed)
+        """Read `successors` of B users, each at a time of its own, side by side -> rows (B, S), scores (B, S, 2)."""
+        places, sums = self._after(last_rows, at)
+        rows, sums = _best_of_each(*side_by_side(places, sums, len(last_rows), self.n_rows))
+        return rows, np.log1p(GAIN * sums)
 
-    def _weights(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Doubles]:
-        """Sum what is counted here -> rows (S,), weights (S, 2)."""
-        newest: dict[int, float] = {}
-        before: dict[int, float] = {}
-        for back, (weight, row) in enumerate(zip(LAST_ITEMS, reversed(last_rows), strict=False)):
-            known = self._successors.get(row)
-            if not known or row == 0:
-                continue
-            scale = weight * 0.5 ** (max(t - self._landmarks[row], 0.0) / self.rules.successor_half_life_s)
-            if scale == 0.0:
-                continue
-            if back == 0:
-                newest = {other: scale * count for other, count in known.items()}
-            elif not before:
-                before = {other: scale * count for other, count in known.items()}
-            else:
-                for other, count in known.items():
-                    before[other] = before.get(other, 0.0) + scale * count
-        rows = [*newest, *(row for row in before if row not in newest)]
-        weights = np.zeros((len(rows), 2))
-        weights[: len(newest), 0] = list(newest.values())
-        weights[:, 1] = [before.get(row, 0.0) for row in rows]
-        return np.array(rows, np.int64), weights
+    def neighbours(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
+        """Read what keeps company with a user's last items -> rows (S,), scores (S, 1).
+
+        A score is log(1 + NEIGHBOUR_GAIN x the sum over those items q of f(q, j) / sqrt((n(q) + s) (n(j) + s))), f the
+        weight of j among what follows q, n how often an item occurred, decayed alike, and s SHRINKAGE: what is frequent
+        follows everything. The cosine of item-to-item recommenders (Linden, Smith & York 2003), of an order in time.
+        """
+        rows, sums = _best(*self._beside([last_rows], [t]))
+        return rows, np.log1p(NEIGHBOUR_GAIN * sums)
+
+    def neighbours_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+        """Read `neighbours` of B users, each at a time of its own, side by side -> rows (B, S), scores (B, S, 1)."""
+        places, sums = self._beside(last_rows, at)
+        rows, sums = _best_of_each(*side_by_side(places, sums, len(last_rows), self.n_rows))
+        return rows, np.log1p(NEIGHBOUR_GAIN * sums)
+
+    def _after(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+        newest: list[tuple[int, int, float]] = []
+        before: list[tuple[int, int, float]] = []
+        for user, last in enumerate(last_rows):
+            for back, (weight, row) in enumerate(zip(LAST_ITEMS, reversed(last), strict=False)):
+                (before if back else newest).append((user, row, weight))
+        return self._summed(len(last_rows), self._listed(newest, at), self._listed(before, at))
+
+    def _beside(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+        levels, rate = self._levels[-1], float(self._rates[-1])
+        asked = [
+            (user, row, 1 / math.sqrt(math.exp(min(levels[row] - rate * t, _MOST)) + SHRINKAGE))
+            for user, (last, t) in enumerate(zip(last_rows, at, strict=True))
+            for row in last
+        ]
+        places, sums = self._summed(len(last_rows), self._listed(asked, at))
+        if len(last_rows) == 1:
+            passed: float | Doubles = rate * at[0]
+            rows = places
+        else:
+            users, rows = np.divmod(places, self.n_rows)
+            passed = rate * np.array(at)[users]
+        often = np.exp(np.minimum(levels.take(rows) - passed, _MOST))
+        sums[:, 0] /= np.sqrt(often + SHRINKAGE)
+        return places, sums
+
+    def _list(self, row: int) -> _List | None:
+        listed = self._lists.get(row)
+        if listed is None and (known := self._successors.get(row)):
+            others = np.fromiter(known, np.int32, len(known))
+            weights = np.fromiter(known.values(), np.float32, len(known))
+            listed = self._lists[row] = _List(self._landmarks[row], others, weights)
+        return listed
+
+    def _listed(self, asked: Iterable[tuple[int, int, float]], at: Sequence[float]) -> tuple[Rows, Floats]:
+        """Look up what follows users' items, which weigh something each -> places, user x n_rows + row, and weights."""
+        half_life_s, n_rows = self.rules.successor_half_life_s, self.n_rows
+        rows, weights, scales, begins = [], [], [], []
+        for user, row, weight in asked:
+            listed = self._list(row)
+            if listed is not None:
+                rows.append(listed.rows)
+                weights.append(listed.weights)
+                scales.append(weight * 0.5 ** (max(at[user] - listed.at, 0.0) / half_life_s))
+                begins.append(user * n_rows)
+        if not rows:
+            return _NO_ROWS, _NO_WEIGHTS
+        counts = list(map(len, rows))
+        places = np.concatenate(rows, dtype=np.int64)
+        if len(at) > 1:
+            places += np.repeat(begins, counts)
+        return places, np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
+
+    def _summed(self, users: int, *parts: tuple[Rows, Floats]) -> tuple[Rows, Floats]:
+        """Sum parts, places and weights each, by place -> places (N,), rising, sums (N, parts)."""
+        if self._sums.shape[1] < users * self.n_rows:
+            self._sums = np.zeros((2, users * (self.n_rows + self.n_rows // 4)), np.float32)
+        for sums, (places, weights) in zip(self._sums, parts, strict=False):
+            np.add.at(sums, places, weights)
+        places = np.sort(np.concatenate([places for places, _ in parts]))
+        first = np.ones(len(places), np.bool_)
+        np.not_equal(places[1:], places[:-1], out=first[1:])
+        places = places[first]
+        summed = np.empty((len(places), len(parts)), np.float32)
+        for part, sums in enumerate(self._sums[: len(parts)]):
+            sums.take(places, out=summed[:, part])
+            sums[places] = 0.0
+        return places, summed
 
 
 def successor_parts(scores: Floats) -> Floats:
@@ -221,25 +265,33 @@ def successor_parts(scores: Floats) -> Floats:
     return laid.transpose(0, 2, 1)
 
 
-def padded(sparse: Iterable[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
-    """Lay sparse scores of B queries side by side: rows (B, S), values (B, S, 2), filled up with row 0 at 0."""
-    held = list(sparse)
-    width = max((len(rows) for rows, _ in held), default=0)
-    rows, values = np.zeros((len(held), width), np.int64), np.zeros((len(held), width, 2), np.float32)
-    for number, (row, value) in enumerate(held):
-        rows[number, : len(row)] = row
-        values[number, : len(value)] = value
-    return rows, values
+def _best(rows: Rows, sums: Floats) -> tuple[Rows, Floats]:
+    """Keep the LISTED greatest: rows (S,), sums (S, parts)."""
+    if len(rows) <= LISTED:
+        return rows, sums
+    best = np.argpartition(sums.sum(1), len(rows) - LISTED)[-LISTED:]
+    return rows[best], sums[best]
+
+
+def _best_of_each(rows: Rows, sums: Floats) -> tuple[Rows, Floats]:
+    """Keep each user's LISTED greatest: rows (B, S), sums (B, S, parts)."""
+    if rows.shape[1] <= LISTED:
+        return rows, sums
+    best = np.argpartition(sums.sum(2), rows.shape[1] - LISTED, axis=1)[:, -LISTED:]
+    return np.take_along_axis(rows, best, 1), np.take_along_axis(sums, best[:, :, None], 1)
 
 
 def side_by_side(places: Rows, values: Floats, queries: int, n_rows: int) -> tuple[Rows, Floats]:
-    """Lay sparse scores side by side as `padded` does: places (N,), query x n_rows + row, rising; values (N, 2)."""
+    """Lay sparse values side by side: places (N,), query x n_rows + row, rising; values (N, parts).
+
+    -> rows (queries, S), values (queries, S, parts), filled up with row 0 at 0.
+    """
     bounds = np.searchsorted(places, np.arange(queries + 1) * n_rows)
     counts = np.diff(bounds)
     query = np.repeat(np.arange(queries), counts)
     column = np.arange(len(places)) - np.repeat(bounds[:-1], counts)
     laid = np.zeros((queries, int(counts.max(initial=0))), np.int64)
-    scores = np.zeros((*laid.shape, 2), np.float32)
+    scores = np.zeros((*laid.shape, values.shape[1]), np.float32)
     laid[query, column] = places - query * n_rows
     scores[query, column] = values
     return laid, scores

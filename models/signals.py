@@ -63,9 +63,14 @@ class SignalRules:
             raise ValueError(f"max_successors is {self.max_successors}")
 
     @cached_property
+    def counted_half_lives_s(self) -> tuple[float, ...]:
+        """Name what occurrences decay by: the trends' half-lives, and the successors', which are held against them."""
+        return (*self.half_lives_s, self.successor_half_life_s)
+
+    @cached_property
     def all_half_lives_s(self) -> list[float]:
         """List the counts' half-lives, then the successors', as states and records carry them; nobody changes it."""
-        return [*self.half_lives_s, self.successor_half_life_s]
+        return [*self.counted_half_lives_s, self.successor_half_life_s]
 
 
 class Transition(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -89,7 +94,7 @@ class ItemSignals(msgspec.Struct, array_like=True, frozen=True, gc=False):
     at: float
     """When the item last occurred; the counts are decayed to this time."""
     counts: list[float]
-    """By half-life."""
+    """By half-life: the trends', then the successors'."""
     landmark: float
     """A multiple of SPAN half-lives; successors' weights are of that time: 2^((t - landmark) / half-life) at t."""
     successors: dict[str, float]
@@ -170,8 +175,10 @@ def under(rules: SignalRules, state: ItemSignals) -> ItemSignals:
     *known, successor_half_life_s = state.half_lives_s or wanted
     counts = state.counts
     if counts:
-        nearest = [min(range(len(known)), key=lambda n: abs(math.log(known[n] / s))) for s in rules.half_lives_s]
-        counts = [counts[n] for n in nearest]
+        counts = [
+            counts[min(range(len(known)), key=lambda n: abs(math.log(known[n] / s)))]
+            for s in rules.counted_half_lives_s
+        ]
     landmark, successors = state.landmark, state.successors
     if successors and successor_half_life_s != rules.successor_half_life_s:
         span = SPAN * rules.successor_half_life_s
@@ -185,13 +192,14 @@ def under(rules: SignalRules, state: ItemSignals) -> ItemSignals:
 
 def occurred(rules: SignalRules, at: float, counts: Sequence[float], timestamp: float) -> tuple[float, list[float]]:
     """Count one more occurrence -> (at, counts); one older than the newest counts what it is worth by then."""
+    half_lives_s = rules.counted_half_lives_s
     if not counts:
-        return timestamp, [1.0] * len(rules.half_lives_s)
+        return timestamp, [1.0] * len(half_lives_s)
     if timestamp >= at:
         passed = timestamp - at
-        return timestamp, [c * 0.5 ** (passed / s) + 1.0 for c, s in zip(counts, rules.half_lives_s, strict=True)]
+        return timestamp, [c * 0.5 ** (passed / s) + 1.0 for c, s in zip(counts, half_lives_s, strict=True)]
     late = at - timestamp
-    return at, [c + 0.5 ** (late / s) for c, s in zip(counts, rules.half_lives_s, strict=True)]
+    return at, [c + 0.5 ** (late / s) for c, s in zip(counts, half_lives_s, strict=True)]
 
 
 def followed(
@@ -222,7 +230,7 @@ def record(rules: SignalRules, item_id: str, state: ItemSignals) -> SignalRecord
     at = max(state.at, state.landmark) if state.successors else state.at
     scale = 0.5 ** ((at - state.landmark) / rules.successor_half_life_s)
     best = sorted(state.successors.items(), key=_weight, reverse=True)[: rules.max_successors]
-    counts = counts_at(rules, state, at) or [0.0] * len(rules.half_lives_s)
+    counts = counts_at(rules, state, at) or [0.0] * len(rules.counted_half_lives_s)
     successors = [(other, w * scale) for other, w in best if w * scale > 0.0]
     return SignalRecord(item_id, at, counts, successors, rules.all_half_lives_s)
 
@@ -298,7 +306,7 @@ def decode_transitions(value: bytes) -> list[tuple[str, Transition]]:
 def counts_at(rules: SignalRules, state: ItemSignals, t: float) -> list[float]:
     """Read the counts at a time, which may lie before the newest occurrence (then that counts in full)."""
     passed = max(t - state.at, 0.0)
-    return [c * 0.5 ** (passed / s) for c, s in zip(state.counts, rules.half_lives_s, strict=False)]
+    return [c * 0.5 ** (passed / s) for c, s in zip(state.counts, rules.counted_half_lives_s, strict=False)]
 
 
 def successors_at(rules: SignalRules, state: ItemSignals, t: float) -> Mapping[str, float]:

@@ -32,7 +32,12 @@ def made_model(
     known = (
         {}
         if rules is None
-        else {"half_lives_s": rules.half_lives_s, "successor_half_life_s": rules.successor_half_life_s, "repeats": True}
+        else {
+            "half_lives_s": rules.half_lives_s,
+            "successor_half_life_s": rules.successor_half_life_s,
+            "neighbours": True,
+            "repeats": True,
+        }
     )
     config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]
     catalogue = Catalogue(names or [f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)

@@ -82,6 +82,7 @@ class Course:
             tied=settings.tied,
             half_lives_s=settings.half_lives_s,
             successor_half_life_s=settings.successor_half_life_s,
+            neighbours=settings.neighbours and settings.successor_half_life_s > 0,
             repeats=settings.repeats,
             net=settings.net,
         )

@@ -34,6 +34,7 @@ ABLATIONS: dict[str, Callable[[FittingSettings], Recipe]] = {
     "no control": lambda settings: Hrnn(_but(settings, control=False)),
     "no trends": lambda settings: Hrnn(_but(settings, half_lives_s=())),
     "no successors": lambda settings: Hrnn(_but(settings, successor_half_life_s=0.0)),
+    "no neighbours": lambda settings: Hrnn(_but(settings, neighbours=False)),
     "no repeats": lambda settings: Hrnn(_but(settings, repeats=False)),
     "no signals": lambda settings: Hrnn(without_signals(settings)),
     "no net": lambda settings: Hrnn(_but(settings, net=False)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from models import own_history
 from models.hrnn import HRNNConfig, StepInputs, add_sparse
-from models.signal_table import SignalTable, padded, successor_parts
+from models.signal_table import NEIGHBOUR_ITEMS, Floats, SignalTable, successor_parts
 from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
@@ -87,16 +87,21 @@ class Asked:
         trend_weights, sparse_weights = model.mixture_of(states)
         scores = torch.addmm(self._bias, model.queries(states), self._matrix.T)
         sparse, at = [], [live.time(event) for event in block.tolist()]
-        successors = []
+        following, neighbours = [], []
         for number, (event, t) in enumerate(zip(block.tolist(), at, strict=True)):
             live.upto(event)
             if config.n_trends:
                 scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
             if config.successor_half_life_s:
-                successors.append(table.successors(live.last(event, len(LAST_ITEMS)), t))
-        if successors:
-            rows, weights = padded(successors)
+                last = live.last(event, NEIGHBOUR_ITEMS)
+                following.append(table.successors(last, t))
+                if config.neighbours:
+                    neighbours.append(table.neighbours(last, t))
+        if following:
+            rows, weights = _padded(following)
             sparse.append((rows, successor_parts(weights)))
+        if neighbours:
+            sparse.append(_padded(neighbours))
         if config.repeats:
             places, lengths = split.histories.before(block, HISTORY_EVENTS)
             rows, times = np.where(places < block[:, None], split.rows[places], 0), split.histories.times[places]
@@ -141,8 +146,23 @@ class Live:
         return min(self._times[event], self._instant)
 
 
+def _padded(sparse: Sequence[tuple[Ints, Floats]]) -> tuple[Ints, Floats]:
+    """Lay what was read of each event side by side, filled up with row 0 at 0: -> (B, S), (B, S, parts)."""
+    width, parts = max(len(rows) for rows, _ in sparse), sparse[0][1].shape[1]
+    laid, values = np.zeros((len(sparse), width), np.int64), np.zeros((len(sparse), width, parts), np.float32)
+    for number, (rows, of) in enumerate(sparse):
+        laid[number, : len(rows)], values[number, : len(rows)] = rows, of
+    return laid, values
+
+
 def without_signals(settings: FittingSettings) -> FittingSettings:
     """Take the signals away."""
     return settings.model_copy(
-        update={"half_lives_s": (), "successor_half_life_s": 0.0, "repeats": False, "item_dropout": 0.0}
+        update={
+            "half_lives_s": (),
+            "successor_half_life_s": 0.0,
+            "neighbours": False,
+            "repeats": False,
+            "item_dropout": 0.0,
+        }
     )

@@ -1,20 +1,21 @@
 """A log's signals, counted once: events one by one in the order that they happened, by the table that serves.
 
 What the table said of all items is kept at some moments, snapshots, and after each event for the event's own item;
-from both the trends at any event are made exactly (see signal_replay.py). What followed the user's last items is kept
-for every event. Nothing here depends on which items a model knows, as it does not in the stream.
+from both the trends at any event are made exactly (see signal_replay.py). What followed the user's last items, and
+what their neighbours were, is kept for every event. Nothing here depends on which items a model knows, as it does not
+in the stream.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from models.signal_table import SignalTable
-from models.signals import LAST_ITEMS, SignalRules
+from models.signal_table import NEIGHBOUR_ITEMS, SignalTable
+from models.signals import SignalRules
 from trainer.histories import Floats, Histories, Ints
 
 SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
@@ -29,9 +30,8 @@ class SignalLog:
     stride: int  # events between snapshots
     snapshots: npt.NDArray[np.float32]  # (N / stride, K, I): the trends just before events 0, stride, ... in time
     after: Floats  # (N, K) in time: the levels of each event's item just after it
-    bounds: Ints  # (N + 1): each event's part of `followers`
-    followers: npt.NDArray[np.int32]  # items that followed the user's last ones, before each event
-    values: npt.NDArray[np.float16]  # (2, …): log(1 + GAIN x weight) of each, after the newest item and those before
+    followers: Listed  # before each event, of the user's last items: weights after the newest, and after those before
+    neighbours: Listed
 
     def __init__(self, histories: Histories, rules: SignalRules, *, follow: bool) -> None:
         """Count all events; what follows what only if asked to, which is most of the work."""
@@ -42,25 +42,50 @@ class SignalLog:
         table = SignalTable(rules, histories.item_ids)
         rows, times, users = (histories.items + 1).tolist(), histories.times.tolist(), histories.users.tolist()
         first = histories.bounds[:-1].tolist()
-        found: list[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float16]]] = []
-        lengths = np.zeros(n + 1, np.int64)
+        followers, neighbours = _Listing(n, 2), _Listing(n, 1)
         for place, event in enumerate(histories.order.tolist()):
             row, t = rows[event], times[event]
             if n_trends and place % self.stride == 0:
                 self.snapshots[place // self.stride] = table.trends(t)[:, 1:]
             if follow:
-                before = rows[max(first[users[event]], event - len(LAST_ITEMS)) : event]
+                before = rows[max(first[users[event]], event - NEIGHBOUR_ITEMS) : event]
                 if before:
-                    successors, values = table.successors(before, t)
-                    found.append((event, (successors - 1).astype(np.int32), values.astype(np.float16)))
-                    lengths[event + 1] = len(values)
+                    followers.add(event, *table.successors(before, t))
+                    neighbours.add(event, *table.neighbours(before, t))
                     table.follow(before, row, t)
             table.occur(row, t)
             self.after[place] = table.levels(row)
-        self.bounds = np.cumsum(lengths)
-        found.sort(key=_event)
-        self.followers = np.concatenate([np.zeros(0, np.int32), *(items for _, items, _ in found)])
-        self.values = np.concatenate([np.zeros((2, 0), np.float16), *(values.T for _, _, values in found)], axis=1)
+        self.followers, self.neighbours = followers.listed(), neighbours.listed()
+
+
+class Listed(NamedTuple):
+    """A few items for each of N events, and some numbers of each."""
+
+    bounds: Ints  # (N + 1): each event's part of what follows
+    items: npt.NDArray[np.int32]
+    values: npt.NDArray[np.float16]  # (parts, …): the table's scores
+
+
+class _Listing:
+    """A `Listed` that is being made, of events in any order."""
+
+    def __init__(self, n: int, parts: int) -> None:
+        self._lengths = np.zeros(n + 1, np.int64)
+        self._parts = parts
+        self._found: list[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float16]]] = []
+
+    def add(self, event: int, rows: Ints, values: npt.NDArray[np.float32]) -> None:
+        """Take over what was read of an event: rows (S,), values (S, parts)."""
+        self._found.append((event, (rows - 1).astype(np.int32), values.astype(np.float16)))
+        self._lengths[event + 1] = len(rows)
+
+    def listed(self) -> Listed:
+        self._found.sort(key=_event)
+        return Listed(
+            np.cumsum(self._lengths),
+            np.concatenate([np.zeros(0, np.int32), *(items for _, items, _ in self._found)]),
+            np.concatenate([np.zeros((self._parts, 0), np.float16), *(of.T for _, _, of in self._found)], axis=1),
+        )
 
 
 def signal_log(histories: Histories, rules: SignalRules, *, follow: bool) -> SignalLog:

@@ -20,7 +20,7 @@ from models.signal_table import FLOOR, successor_parts
 from models.state import HISTORY_EVENTS
 from trainer.histories import Histories, Ints
 from trainer.known_signals import Among, Known, Moments, SinceSnapshots
-from trainer.signal_log import signal_log
+from trainer.signal_log import Listed, signal_log
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -79,8 +79,14 @@ class SignalReplay:
     def moments(self, events: Tensor) -> Moments:
         """Look up all but the trends of the whole catalogue at events (B,): a fit does it ahead, beside other work."""
         at = events.numpy(force=True)
-        sparse = [self._successors(at)] if self._config.successor_half_life_s else []
-        sparse += [self._repeats(at)] if self._config.repeats else []
+        sparse = []
+        if self._config.successor_half_life_s:
+            columns, scores = self._listed(self._log.followers, at)
+            sparse.append(self._sparse(columns, successor_parts(scores)))
+        if self._config.neighbours:
+            sparse.append(self._sparse(*self._listed(self._log.neighbours, at)))
+        if self._config.repeats:
+            sparse.append(self._repeats(at))
         return Moments(len(at), self._since_snapshots(at) if self.n_trends else None, sparse)
 
     def trends(self, moments: Moments, room: Tensor, among: Among | None = None) -> Tensor:
@@ -112,15 +118,15 @@ class SignalReplay:
             self._on_device(faded),
         )
 
-    def _successors(self, at: Ints) -> tuple[Tensor, Tensor]:
-        log = self._log
-        begins, lengths = log.bounds[at], log.bounds[at + 1] - log.bounds[at]
+    def _listed(self, listed: Listed, at: Ints) -> tuple[Ints, Floats]:
+        """Lay out what was listed for events (B,): columns (B, S), values (B, S, parts), without a column at 0."""
+        begins, lengths = listed.bounds[at], listed.bounds[at + 1] - listed.bounds[at]
         places = np.arange(int(lengths.max(initial=0)))
         real = places < lengths[:, None]
         index = np.where(real, begins[:, None] + places, 0)
-        columns = np.where(real, self._column.take(log.followers.take(index)), -1)
-        values = torch.from_numpy(log.values.take(index, axis=1)).float().numpy()  # numpy takes 25 times as long
-        return self._sparse(columns, successor_parts((values * real).transpose(1, 2, 0)))
+        columns = np.where(real, self._column.take(listed.items.take(index)), -1)
+        values = torch.from_numpy(listed.values.take(index, axis=1)).float().numpy()  # numpy takes 25 times as long
+        return columns, (values * real).transpose(1, 2, 0)
 
     def _repeats(self, at: Ints) -> tuple[Tensor, Tensor]:
         """Find what each event's user had, the last HISTORY_EVENTS of it, and what that says of it."""

@@ -63,7 +63,7 @@ def test_what_goes_out_on_signals_is_what_the_contract_says(running: Deployment)
     assert told["item-2"].successors == []
     for record in told.values():
         assert record.half_lives_s == RULES.all_half_lives_s
-        assert record.counts == pytest.approx([1.0] * len(RULES.half_lives_s))
+        assert record.counts == pytest.approx([1.0] * len(RULES.counted_half_lives_s))
     assert worker.metric("rec_signals_age_seconds") < 5.0
     assert_passes(running.audit())
 

@@ -180,7 +180,12 @@ def test_an_impossible_config_is_refused(fields: dict[str, Any]) -> None:
         HRNNConfig.from_dict(fields)
 
 
-SIGNALS: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0, "repeats": True}
+SIGNALS: dict[str, Any] = {
+    "half_lives_s": (3600.0, 86400.0),
+    "successor_half_life_s": 86400.0,
+    "neighbours": True,
+    "repeats": True,
+}
 
 
 def with_signals() -> HRNN:
@@ -195,12 +200,13 @@ def test_scores_with_signals_are_their_sum() -> None:
     rows = torch.tensor([[1, 2], [5, 0], [3, 20]])
     values = torch.rand(3, 2, 4)
     values[rows == 0] = 0
+    near = (torch.tensor([[7, 2], [0, 0], [3, 0]]), torch.tensor([[[0.5], [1.0]], [[0.0], [0.0]], [[2.0], [0.0]]]))
     seen = (torch.tensor([[4], [4], [0]]), torch.rand(3, 1, 5) * torch.tensor([1.0, 1.0, 0.0])[:, None, None])
-    scores = model.scores(h, model.decoder_at(trends), [(rows, values), seen])
+    scores = model.scores(h, model.decoder_at(trends), [(rows, values), near, seen])
     a, s = model.mixture_of(h)
     for b in range(3):
         expected = model.output_matrix @ model.queries(h)[b] + model.bias + a[b] @ trends
-        for weights, (at, worth) in [(s[b, :4], (rows, values)), (s[b, 4:], seen)]:
+        for weights, (at, worth) in [(s[b, :4], (rows, values)), (s[b, 4:5], near), (s[b, 5:], seen)]:
             for row, value in zip(at[b], worth[b], strict=True):
                 expected[row] += weights @ value
         assert torch.allclose(scores[b, 1:], expected[1:], atol=1e-5)
@@ -229,7 +235,9 @@ def test_without_signals_there_are_no_weights_of_them() -> None:
     assert HRNNConfig.from_dict(with_signals().config.to_dict()) == with_signals().config
 
 
-@pytest.mark.parametrize("fields", [{"half_lives_s": (0.0,)}, {"successor_half_life_s": -1.0}, {"repeats": 1}])
+@pytest.mark.parametrize(
+    "fields", [{"half_lives_s": (0.0,)}, {"successor_half_life_s": -1.0}, {"repeats": 1}, {"neighbours": True}]
+)
 def test_signals_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"half-lives|repeats"):
+    with pytest.raises(ValueError, match=r"half-lives|repeats|neighbours are read from what follows"):
         made(**fields)

@@ -79,7 +79,7 @@ def same_list(listed: Sequence[RankedItem], ranked: Sequence[RankedItem], places
 
 
 def successor_weights(states: States, at: float) -> torch.Tensor:
-    """How much user u's state follows what comes after the last item, by its weight and its share, by the equations."""
+    """How much user u's state follows what comes after the last item, and its neighbours, by the equations."""
     pending = states[0, "u"].history[-1]
     step = StepInputs(
         torch.tensor([MODEL.catalogue.row(pending.item_id)]),
@@ -88,7 +88,7 @@ def successor_weights(states: States, at: float) -> torch.Tensor:
         torch.zeros(1),
     )
     with torch.inference_mode():
-        return MODEL.model.mixture_of(MODEL.model.step(MODEL.model.initial(1), step))[1][0, :PARTS]
+        return MODEL.model.mixture_of(MODEL.model.step(MODEL.model.initial(1), step))[1][0, : PARTS + 1]
 
 
 def same_scores(one: Sequence[RankedItem], other: Sequence[RankedItem]) -> bool:
@@ -303,7 +303,8 @@ def test_successors_count_as_much_as_they_do_at_the_time_asked_for() -> None:
         row = MODEL.catalogue.row("item-0")
         rows, values = moment.table.successors([row], at)
         assert rows.tolist() == [MODEL.catalogue.row("item-1")]
-        said = torch.from_numpy(successor_parts(values[None])[0, 0])
+        beside = moment.table.neighbours([row], at)[1]
+        said = torch.from_numpy(np.append(successor_parts(values[None])[0, 0], beside))
         assert difference == pytest.approx(float(said @ successor_weights(states, at)), rel=1e-3)
     assert abs(differences[0][1]) > abs(differences[1][1]) > 0.01
 

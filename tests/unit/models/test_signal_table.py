@@ -14,10 +14,11 @@ from models.signal_table import (
     FLOOR,
     GAIN,
     LISTED,
+    NEIGHBOUR_GAIN,
     PARTS,
     SHARE_GAIN,
+    SHRINKAGE,
     SignalTable,
-    padded,
     side_by_side,
     successor_parts,
 )
@@ -41,7 +42,7 @@ def test_twenty_years_of_silence_and_clicks_overflow_nothing() -> None:
     rules = SignalRules(half_lives_s=(60.0,), successor_half_life_s=60.0)
     log = [Transition(n * YEAR_S, 0, 2 * n + k, s) for n in range(20) for k, s in enumerate((None, "next"))]
     state = apply(rules, NOTHING, log)
-    assert state.counts == [1.0]
+    assert state.counts == [1.0, 1.0]
     read = record(rules, "x", state)
     assert read.successors == [("next", pytest.approx(1.0))]
     table = SignalTable(rules, ["x", "next"])
@@ -79,8 +80,9 @@ def test_what_workers_read_is_what_replays_count(events: list[tuple[int, str, fl
     for user_items in last.values():
         one, other = (
             {
-                (table.item_of_row[row], part): float(value)
-                for row, values in zip(*table.successors(rows, now), strict=True)
+                (table.item_of_row[row], kind, part): float(value)
+                for kind, found in enumerate((table.successors(rows, now), table.neighbours(rows, now)))
+                for row, values in zip(*found, strict=True)
                 for part, value in enumerate(values)
             }
             for table in (live, read)
@@ -128,24 +130,31 @@ def test_parts_of_a_score_are_the_weights_and_their_shares() -> None:
     assert not successor_parts(np.zeros((2, 3, 2), np.float32)).any()
 
 
-SCORES = [
-    (np.array([3, 4]), np.array([[1.0, 0.5], [2.0, 0.0]], np.float32)),
-    (np.zeros(0, np.int64), np.zeros((0, 2), np.float32)),
-]
+def test_places_are_laid_side_by_side_and_filled_up_with_nothing() -> None:
+    values = np.array([[1.0, 0.5], [2.0, 0.0], [3.0, 1.0]], np.float32)
+    rows, laid = side_by_side(np.array([3, 4, 11]), values, 3, 5)
+    assert rows.tolist() == [[3, 4], [0, 0], [1, 0]]
+    assert laid.tolist() == [[[1.0, 0.5], [2.0, 0.0]], [[0.0, 0.0]] * 2, [[3.0, 1.0], [0.0, 0.0]]]
+    assert side_by_side(np.zeros(0, np.int64), np.zeros((0, 1), np.float32), 0, 5)[0].shape == (0, 0)
 
 
-def test_sparse_scores_are_padded_with_nothing() -> None:
-    rows, values = padded(SCORES)
-    assert rows.tolist() == [[3, 4], [0, 0]]
-    assert values.tolist() == [[[1.0, 0.5], [2.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
-    assert padded([])[0].shape == (0, 0)
-
-
-def test_places_are_laid_as_parts_of_lists_are_padded() -> None:
-    laid = side_by_side(*SCORES[0], 2, 5)
-    for one, other in zip(laid, padded(SCORES), strict=True):
-        assert one.tolist() == other.tolist()
-    assert side_by_side(np.array([2, 6]), np.ones((2, 2), np.float32), 2, 5)[0].tolist() == [[2], [1]]
+def test_neighbours_are_what_follows_by_how_often_both_occur() -> None:
+    table = SignalTable(RULES, ["a", "b", "x", "y"])
+    for before, row in [(1, 3), (1, 3), (2, 3), (1, 4)]:
+        table.follow([before], row, 0.0)
+    for row, often in [(1, 4), (3, 11), (4, 1)]:
+        for _ in range(often):
+            table.occur(row, 0.0)
+    root_a, root_b, root_x, root_y = (math.sqrt(often + SHRINKAGE) for often in (4, 0, 11, 1))
+    sums = {3: 2 / root_a / root_x + 1 / root_b / root_x, 4: 1 / root_a / root_y}
+    rows, scores = table.neighbours([1, 2, 0], 0.0)
+    expected = {row: math.log1p(NEIGHBOUR_GAIN * of) for row, of in sums.items()}
+    assert dict(zip(rows.tolist(), scores[:, 0].tolist(), strict=True)) == pytest.approx(expected)
+    later, of_later = table.neighbours([1, 2, 0], 365 * DAY_S)  # all has decayed alike, but for what is granted
+    assert later.tolist() == rows.tolist()
+    assert (of_later < scores).all()
+    assert table.neighbours([1, 1], 0.0)[1].sum() > table.neighbours([1], 0.0)[1].sum()
+    assert table.neighbours([], 0.0)[1].shape == (0, 1)
 
 
 @given(logs(), st.lists(st.tuples(st.lists(st.integers(0, 5), max_size=4), times), max_size=40))
@@ -154,19 +163,23 @@ def test_what_follows_many_users_items_is_read_as_for_each_alone(
 ) -> None:
     table = SignalTable(RULES, ITEMS)
     table.put([record(RULES, item_id, apply(RULES, NOTHING, log[n:])) for n, item_id in enumerate(ITEMS[:3])])
-    rows, values = table.successors_of([last for last, _ in users], [t for _, t in users])
-    for number, (last, t) in enumerate(users):
-        alone_rows, alone = table.successors(last, t)
-        together = {
-            row: value for row, value in zip(rows[number].tolist(), values[number].tolist(), strict=True) if row
-        }
-        assert together == dict(zip(alone_rows.tolist(), alone.tolist(), strict=True))
+    for of_many, of_one in [
+        (table.successors_of, table.successors),
+        (table.neighbours_of, table.neighbours),
+    ]:
+        rows, values = of_many([last for last, _ in users], [t for _, t in users])
+        for number, (last, t) in enumerate(users):
+            alone_rows, alone = of_one(last, t)
+            together = {
+                row: value for row, value in zip(rows[number].tolist(), values[number].tolist(), strict=True) if row
+            }
+            assert together == dict(zip(alone_rows.tolist(), alone.tolist(), strict=True))
 
 
 def test_the_best_successors_of_many_are_listed() -> None:
     table = SignalTable(RULES, ["a", "b"])
     successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
-    table.put([SignalRecord("a", 0.0, [1.0] * 4, successors, RULES.all_half_lives_s)])
+    table.put([SignalRecord("a", 0.0, [1.0] * 5, successors, RULES.all_half_lives_s)])
     rows, values = table.successors_of([[1], [2], [1, 2]], [0.0] * 3)
     assert (*rows.shape, 2) == values.shape == (3, LISTED, 2)
     assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
@@ -174,6 +187,11 @@ def test_the_best_successors_of_many_are_listed() -> None:
     assert not values[2, :, 0].any()
     expected = sorted(math.log1p(GAIN * 0.5 * weight) for _, weight in successors[40:])
     assert sorted(values[2, :, 1].tolist()) == pytest.approx(expected)
+    rows, values = table.neighbours_of([[1], [2], [1, 2]], [0.0] * 3)
+    assert (*rows.shape, 1) == values.shape == (3, LISTED, 1)
+    assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
+    assert not values[1].any()
+    assert {*rows[0].tolist()} == {*table.neighbours([1], 0.0)[0].tolist()}
 
 
 @given(logs(), st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), max_size=3), times)
@@ -221,3 +239,19 @@ def test_a_record_of_other_half_lives_tells_what_both_know() -> None:
     assert day == pytest.approx(math.log(1 / FLOOR), rel=1e-4)
     assert week == 0.0
     assert len(table.successors([1], 1.0)[0]) == 0
+
+
+def test_a_record_of_an_earlier_release_tells_how_often_by_its_longest_half_life() -> None:
+    rules = SignalRules((HOUR_S, DAY_S), 7 * DAY_S)
+    now, before = SignalTable(rules, ["a", "b"]), SignalTable(rules, ["a", "b"])
+    now.put([SignalRecord("a", 0.0, [1.0, 2.0, 2.0], [("b", 1.0)], [HOUR_S, DAY_S, 7 * DAY_S, 7 * DAY_S])])
+    before.put([SignalRecord("a", 0.0, [1.0, 2.0], [("b", 1.0)], [HOUR_S, DAY_S, 7 * DAY_S])])
+    assert before.neighbours([1], 0.0)[1].tolist() == now.neighbours([1], 0.0)[1].tolist()
+
+
+def test_a_time_long_before_the_first_occurrence_overflows_nothing() -> None:
+    table = SignalTable(SignalRules((60.0,), 60.0), ["a", "b"])
+    table.occur(1, 20 * YEAR_S)
+    table.follow([1], 2, 20 * YEAR_S)
+    assert np.isfinite(table.neighbours([1], 0.0)[1]).all()
+    assert np.isfinite(table.neighbours_of([[1], [1]], [0.0, 1.0])[1]).all()

@@ -20,6 +20,8 @@ from models.signals import (
     Transition,
     apply,
     counts_at,
+    decode,
+    encode,
     record,
     successors_at,
     transitions,
@@ -37,7 +39,7 @@ def naive(log: list[Transition], successor: str | None, half_life_s: float, t: f
 def test_counts_are_what_their_definition_says(log: list[Transition]) -> None:
     state = apply(RULES, NOTHING, log)
     end = max((one.timestamp for one in log), default=0.0) + HOUR_S
-    for half_life_s, count in zip(RULES.half_lives_s, counts_at(RULES, state, end), strict=False):
+    for half_life_s, count in zip(RULES.counted_half_lives_s, counts_at(RULES, state, end), strict=False):
         assert count == pytest.approx(naive(log, None, half_life_s, end), rel=1e-9)
     for other, count in successors_at(RULES, state, end).items():
         expected = naive(log, other, RULES.successor_half_life_s, end)
@@ -198,11 +200,21 @@ def test_other_half_lives_begin_with_the_count_of_the_nearest() -> None:
     before = apply(SignalRules((HOUR_S, DAY_S), DAY_S), NOTHING, log)
     rules = SignalRules((2 * HOUR_S, HOUR_S, 30 * DAY_S), 7 * DAY_S)
     after = apply(rules, before, [])
-    assert after.counts == [before.counts[0], before.counts[0], before.counts[1]]
+    assert after.counts == [before.counts[0], before.counts[0], before.counts[1], before.counts[1]]
     assert successors_at(rules, after, 3600.0)["b"] == pytest.approx(0.5)
     assert after.half_lives_s == rules.all_half_lives_s
     assert (after.occurrences, after.follows) == (before.occurrences, before.follows)
     assert apply(rules, after, log) == after
+
+
+def test_a_state_of_an_earlier_release_goes_on_with_the_count_that_it_did_not_have() -> None:
+    rules = SignalRules((HOUR_S, DAY_S), 7 * DAY_S)
+    before = ItemSignals(5, {0: 1}, {0: 2}, 100.0, [1.5, 2.0], 0.0, {"b": 1.0}, [HOUR_S, DAY_S, 7 * DAY_S])
+    state = apply(rules, decode(encode(before)), [Transition(100.0, 0, 3)], 6)
+    assert state.counts == [2.5, 3.0, 3.0]
+    assert state.successors == before.successors
+    sent = record(rules, "a", before)
+    assert (sent.counts, sent.half_lives_s) == ([1.5, 2.0, 2.0], [HOUR_S, DAY_S, 7 * DAY_S, 7 * DAY_S])
 
 
 @pytest.mark.parametrize(

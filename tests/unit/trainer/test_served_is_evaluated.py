@@ -34,8 +34,8 @@ def test_what_an_evaluation_scores_is_what_a_worker_lists(seed: int, n: int, lay
     events = drawn(seed, n, users=3)
     split = split_at(from_events(events), 0.5)
     catalogue = build_catalogue(split.training(), split.training().order)
-    shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0, "repeats": True}
-    shape |= {"hidden_dimension": 6, "layers": layers}
+    shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0}
+    shape |= {"neighbours": True, "repeats": True, "hidden_dimension": 6, "layers": layers}
     torch.manual_seed(seed)
     model = HRNN(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
     torch.nn.init.normal_(model.mixture.weight)

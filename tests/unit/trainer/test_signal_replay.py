@@ -29,6 +29,7 @@ def replayed(seed: int, n_events: int, known: float = 1.0) -> tuple[Histories, C
         hidden_dimension=5,
         half_lives_s=(3600.0, 86400.0),
         successor_half_life_s=86400.0,
+        neighbours=True,
         repeats=True,
     )
     return histories, catalogue, config, SignalReplay(histories, catalogue, config, CPU)
@@ -57,13 +58,17 @@ def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known
         successors = np.zeros((table.n_rows, PARTS))
         successors[rows_then] = successor_parts(values_then[None])[0]
         assert dense[0].numpy() == pytest.approx(successors[shown], rel=4e-3)  # kept as float16
+        neighbours = np.zeros((table.n_rows, 1))
+        rows_then, values_then = table.neighbours([row for row, _ in before[-10:]], t)
+        neighbours[rows_then] = values_then
+        assert dense[1].numpy() == pytest.approx(neighbours[shown], rel=4e-3)
         had = np.zeros((table.n_rows, own_history.PARTS))
         if before:
             rows, times = np.array([before]).transpose(2, 0, 1)
             # items that the model does not know count among the events, but nothing is said of them
             rows = np.where(np.isin(rows, shown), rows, 0).astype(np.int64)
             np.add.at(had, rows[0], own_history.parts(rows, np.array([len(before)]), times, np.array([t]))[0])
-        assert dense[1].numpy() == pytest.approx(had[shown])
+        assert dense[2].numpy() == pytest.approx(had[shown])
         table.follow([row for row, _ in before[-3:]], row, t)
         table.occur(row, t)
         before.append((row, t))

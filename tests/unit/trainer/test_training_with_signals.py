@@ -72,6 +72,14 @@ def test_a_split_is_fitted_once_by_the_same_settings() -> None:
     assert other.fitted is not live.fitted
 
 
+def test_neighbours_are_not_looked_at_where_nothing_is_known_to_follow() -> None:
+    histories = from_events(drawn(3, 200))
+    for successor_half_life_s, parts in ((3600.0, 10), (0.0, 5)):
+        settings = FITTING.model_copy(update={"successor_half_life_s": successor_half_life_s, "epochs": 1})
+        config = fit(histories, math.inf, settings).model.config
+        assert (config.neighbours, config.n_sparse) == (successor_half_life_s > 0, parts)
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     histories = from_events(drawn(1, 200))
     one, other = (fit(histories, math.inf, FITTING).model.state_dict() for _ in range(2))
