@@ -8,7 +8,7 @@ items' signals at a time is a subtraction and a maximum, without exponentials or
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ PARTS = 4  # of a score, that what follows the last items is
 LISTED = 64  # successors of a user's last items that are scored: those beyond have a tenth of the best one's weight
 
 NEIGHBOUR_ITEMS = 10  # a user's last items whose neighbours are looked at: a taste rather than a train of thought
+NEIGHBOURS_EACH = 50  # that follow each of them, best first: half of what is listed, in two thirds of the time
 SHRINKAGE = 5.0  # occurrences that every item is granted: two rare ones that met once are not yet neighbours
 NEIGHBOUR_GAIN = np.float32(20)  # of neighbours' sums in log(1 + GAIN x sum): the best are some hundredths
 
@@ -48,6 +49,9 @@ class _List(NamedTuple):
     at: float
     rows: Taken
     weights: Floats
+
+
+_NOTHING_FOLLOWS = _List(0.0, np.zeros(0, np.int32), _NO_WEIGHTS)
 
 
 class SignalTable:
@@ -187,57 +191,62 @@ class SignalTable:
         return rows, np.log1p(NEIGHBOUR_GAIN * sums)
 
     def _after(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        newest: list[tuple[int, int, float]] = []
-        before: list[tuple[int, int, float]] = []
-        for user, last in enumerate(last_rows):
-            for back, (weight, row) in enumerate(zip(LAST_ITEMS, reversed(last), strict=False)):
-                (before if back else newest).append((user, row, weight))
-        return self._summed(len(last_rows), self._listed(newest, at), self._listed(before, at))
+        """Sum what follows the newest item of each user, and the ones before -> places (N,), weights (N, 2)."""
+        times, parts = np.array(at, np.float64), []
+        for backs in (range(1), range(1, len(LAST_ITEMS))):
+            asked = [(user, back) for user, last in enumerate(last_rows) for back in backs if back < len(last)]
+            rows = [last_rows[user][-1 - back] for user, back in asked]
+            users, weights = np.array([user for user, _ in asked]), np.array([LAST_ITEMS[back] for _, back in asked])
+            parts.append(self._listed(users, rows, weights, times))
+        return self._summed(len(last_rows), *parts)
 
     def _beside(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        levels, rate = self._levels[-1], float(self._rates[-1])
-        asked = [
-            (user, row, 1 / math.sqrt(math.exp(min(levels[row] - rate * t, _MOST)) + SHRINKAGE))
-            for user, (last, t) in enumerate(zip(last_rows, at, strict=True))
-            for row in last
-        ]
-        places, sums = self._summed(len(last_rows), self._listed(asked, at))
-        if len(last_rows) == 1:
-            passed: float | Doubles = rate * at[0]
-            rows = places
-        else:
-            users, rows = np.divmod(places, self.n_rows)
-            passed = rate * np.array(at)[users]
-        often = np.exp(np.minimum(levels.take(rows) - passed, _MOST))
-        sums[:, 0] /= np.sqrt(often + SHRINKAGE)
+        """Sum what follows each user's items, held against how often both occur -> places (N,), weights (N, 1)."""
+        times, rows = np.array(at, np.float64), [row for last in last_rows for row in last]
+        users = np.repeat(np.arange(len(last_rows)), list(map(len, last_rows)))
+        weights = 1 / np.sqrt(self._often(np.array(rows, np.int64), times[users]) + SHRINKAGE)
+        places, sums = self._summed(len(last_rows), self._listed(users, rows, weights, times, NEIGHBOURS_EACH))
+        user, row = np.divmod(places, self.n_rows)
+        sums[:, 0] /= np.sqrt(self._often(row, times[user]) + SHRINKAGE)
         return places, sums
 
-    def _list(self, row: int) -> _List | None:
-        listed = self._lists.get(row)
-        if listed is None and (known := self._successors.get(row)):
-            others = np.fromiter(known, np.int32, len(known))
-            weights = np.fromiter(known.values(), np.float32, len(known))
-            listed = self._lists[row] = _List(self._landmarks[row], others, weights)
-        return listed
+    def _often(self, rows: Rows, t: Doubles) -> Doubles:
+        """Count occurrences, decayed as successors are."""
+        often: Doubles = np.exp(np.minimum(self._levels[-1].take(rows) - self._rates[-1] * t, _MOST))
+        return often
 
-    def _listed(self, asked: Iterable[tuple[int, int, float]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Look up what follows users' items, which weigh something each -> places, user x n_rows + row, and weights."""
-        half_life_s, n_rows = self.rules.successor_half_life_s, self.n_rows
-        rows, weights, scales, begins = [], [], [], []
-        for user, row, weight in asked:
-            listed = self._list(row)
-            if listed is not None:
-                rows.append(listed.rows)
-                weights.append(listed.weights)
-                scales.append(weight * 0.5 ** (max(at[user] - listed.at, 0.0) / half_life_s))
-                begins.append(user * n_rows)
+    def _listed(
+        self, users: Rows, rows: Sequence[int], weights: Doubles, times: Doubles, most: int | None = None
+    ) -> tuple[Rows, Floats]:
+        """Look up what follows users' items (N), `most` of each, which weigh something each -> places, weights.
+
+        A place is user x n_rows + row; users ask at `times` (B).
+        """
         if not rows:
             return _NO_ROWS, _NO_WEIGHTS
-        counts = list(map(len, rows))
-        places = np.concatenate(rows, dtype=np.int64)
-        if len(at) > 1:
-            places += np.repeat(begins, counts)
-        return places, np.concatenate(weights) * np.repeat(np.array(scales, np.float32), counts)
+        lists = [self._lists.get(row) or self._made(row) for row in rows]
+        passed = np.maximum(times[users] - [listed.at for listed in lists], 0.0)
+        scales = weights * np.exp2(passed / -self.rules.successor_half_life_s)
+        listed_rows = [listed.rows[:most] for listed in lists]
+        counts = list(map(len, listed_rows))
+        places = np.concatenate(listed_rows, dtype=np.int64)
+        if len(times) > 1:
+            places += np.repeat(users * self.n_rows, counts)
+        listed_weights = np.concatenate([listed.weights[:most] for listed in lists])
+        return places, listed_weights * np.repeat(scales.astype(np.float32), counts)
+
+    def _made(self, row: int) -> _List:
+        """Lay out what is counted here as following an item, the best first as far as anybody asks for these alone."""
+        known = self._successors.get(row)
+        if not known:
+            return _NOTHING_FOLLOWS
+        others = np.fromiter(known, np.int32, len(known))
+        weights = np.fromiter(known.values(), np.float32, len(known))
+        if len(known) > NEIGHBOURS_EACH:
+            best_first = np.argpartition(-weights, NEIGHBOURS_EACH)
+            others, weights = others[best_first], weights[best_first]
+        listed = self._lists[row] = _List(self._landmarks[row], others, weights)
+        return listed
 
     def _summed(self, users: int, *parts: tuple[Rows, Floats]) -> tuple[Rows, Floats]:
         """Sum parts, places and weights each, by place -> places (N,), rising, sums (N, parts)."""
@@ -288,10 +297,9 @@ def side_by_side(places: Rows, values: Floats, queries: int, n_rows: int) -> tup
     """
     bounds = np.searchsorted(places, np.arange(queries + 1) * n_rows)
     counts = np.diff(bounds)
-    query = np.repeat(np.arange(queries), counts)
-    column = np.arange(len(places)) - np.repeat(bounds[:-1], counts)
-    laid = np.zeros((queries, int(counts.max(initial=0))), np.int64)
-    scores = np.zeros((*laid.shape, values.shape[1]), np.float32)
-    laid[query, column] = places - query * n_rows
-    scores[query, column] = values
-    return laid, scores
+    query, width = np.arange(queries), int(counts.max(initial=0))
+    laid, scores = np.zeros(queries * width, np.int64), np.zeros((queries * width, values.shape[1]), np.float32)
+    at = np.arange(len(places)) + np.repeat(query * width - bounds[:-1], counts)
+    laid[at] = places - np.repeat(query * n_rows, counts)
+    scores[at] = values
+    return laid.reshape(queries, width), scores.reshape(queries, width, values.shape[1])

@@ -15,6 +15,7 @@ from models.signal_table import (
     GAIN,
     LISTED,
     NEIGHBOUR_GAIN,
+    NEIGHBOURS_EACH,
     PARTS,
     SHARE_GAIN,
     SHRINKAGE,
@@ -187,11 +188,22 @@ def test_the_best_successors_of_many_are_listed() -> None:
     assert not values[2, :, 0].any()
     expected = sorted(math.log1p(GAIN * 0.5 * weight) for _, weight in successors[40:])
     assert sorted(values[2, :, 1].tolist()) == pytest.approx(expected)
-    rows, values = table.neighbours_of([[1], [2], [1, 2]], [0.0] * 3)
+
+
+def test_the_best_neighbours_of_many_are_listed_of_the_best_of_each_item() -> None:
+    table = SignalTable(RULES, ["a", "b", "c"])
+    for item_id, best in (("a", 7.0), ("b", 9.0)):
+        successors = [(f"after-{item_id}-{n}", best - n / 100) for n in range(NEIGHBOURS_EACH + 10)]
+        table.put([SignalRecord(item_id, 0.0, [1.0] * 5, successors, RULES.all_half_lives_s)])
+    rows, values = table.neighbours_of([[1], [3], [1, 2]], [0.0] * 3)
     assert (*rows.shape, 1) == values.shape == (3, LISTED, 1)
-    assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
+    said = [{table.item_of_row[row] for row in of if row} for of in rows.tolist()]
+    assert said[0] == {f"after-a-{n}" for n in range(NEIGHBOURS_EACH)}
+    assert said[1] == set()
+    rest = LISTED - NEIGHBOURS_EACH
+    assert said[2] == {*(f"after-b-{n}" for n in range(NEIGHBOURS_EACH)), *(f"after-a-{n}" for n in range(rest))}
     assert not values[1].any()
-    assert {*rows[0].tolist()} == {*table.neighbours([1], 0.0)[0].tolist()}
+    assert {*table.neighbours([1, 2], 0.0)[0].tolist()} == {*rows[2].tolist()}
 
 
 @given(logs(), st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), max_size=3), times)
