@@ -15,13 +15,15 @@ from trainer import signal_log
 from trainer.encoding import build_catalogue
 from trainer.histories import Histories, from_events
 from trainer.known_signals import Among
-from trainer.losses import CatalogueCrossEntropy
+from trainer.losses import CatalogueCrossEntropy, Sample
 from trainer.signal_replay import SignalReplay
 
 CPU = torch.device("cpu")
 
 
-def replayed(seed: int, n_events: int, known: float = 1.0) -> tuple[Histories, Catalogue, HRNNConfig, SignalReplay]:
+def replayed(
+    seed: int, n_events: int, known: float = 1.0, device: torch.device = CPU
+) -> tuple[Histories, Catalogue, HRNNConfig, SignalReplay]:
     histories = from_events(drawn(seed, n_events))
     catalogue = build_catalogue(histories, histories.order[: max(1, int(n_events * known))])
     config = HRNNConfig(
@@ -32,7 +34,7 @@ def replayed(seed: int, n_events: int, known: float = 1.0) -> tuple[Histories, C
         neighbours=True,
         repeats=True,
     )
-    return histories, catalogue, config, SignalReplay(histories, catalogue, config, CPU)
+    return histories, catalogue, config, SignalReplay(histories, catalogue, config, device)
 
 
 @settings(deadline=None, max_examples=30)
@@ -142,3 +144,34 @@ def test_the_loss_and_its_gradients_are_autograds(threads: int) -> None:
 
     for own, plain in zip(gradients(True), gradients(False), strict=True):
         assert torch.allclose(own, plain, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_gpu_comes_to_the_same_loss_and_gradients_but_for_bf16(sampled: bool) -> None:
+    histories, catalogue, config, _ = replayed(1, 500)
+    rows = torch.from_numpy(catalogue.rows(histories.item_ids)[histories.items])
+    torch.manual_seed(0)
+    events = torch.randperm(499)[:200] + 1
+    width, n_items = config.n_trends + config.n_sparse, config.n_items
+    given = [torch.randn(200, 5), torch.randn(200, width), torch.randn(n_items, 5), torch.randn(n_items)]
+    target, weights, correction = rows[events] - 1, torch.rand(200), torch.rand(n_items)
+    some = target < n_items - 2
+
+    def gradients(device: torch.device) -> list[torch.Tensor]:
+        replay = replayed(1, 500, device=device)[3]
+        leaves = [tensor.to(device, copy=True).requires_grad_() for tensor in given]
+        queries, mixture, matrix, bias = leaves
+        of, sample = torch.ones_like(some), None
+        if sampled:
+            columns = torch.arange(n_items - 2, device=device)
+            sample = Sample(Among.of(columns, n_items), correction[:-2].to(device))
+            matrix, bias, of = matrix[columns], bias[columns], some
+        entropy = CatalogueCrossEntropy(2)
+        asked = entropy.prepare(*(tensor[of].to(device) for tensor in (target, weights, events)), replay).result()
+        loss = entropy(queries[of.to(device)], mixture[of.to(device)], matrix, bias, asked, sample)
+        loss.backward()
+        return [loss.detach().cpu(), *(leaf.grad.cpu() for leaf in leaves if leaf.grad is not None)]
+
+    for ours, theirs in zip(gradients(torch.device("cuda")), gradients(CPU), strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.01
