@@ -192,38 +192,46 @@ class SignalTable:
 
     def _after(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
         """Sum what follows the newest item of each user, and the ones before -> places (N,), weights (N, 2)."""
-        times, parts = np.array(at, np.float64), []
-        for backs in (range(1), range(1, len(LAST_ITEMS))):
-            asked = [(user, back) for user, last in enumerate(last_rows) for back in backs if back < len(last)]
-            rows = [last_rows[user][-1 - back] for user, back in asked]
-            users, weights = np.array([user for user, _ in asked]), np.array([LAST_ITEMS[back] for _, back in asked])
-            parts.append(self._listed(users, rows, weights, times))
-        return self._summed(len(last_rows), *parts)
+        users = [user for user, last in enumerate(last_rows) if last]
+        rows = [last_rows[user][-1] for user in users]
+        newest = len(rows)
+        for user, last in enumerate(last_rows):
+            before = last[-2 : -1 - len(LAST_ITEMS) : -1]
+            users += [user] * len(before)
+            rows += before
+        weights = np.ones(len(rows))
+        weights[newest:] = [
+            LAST_ITEMS[back] for last in last_rows for back in range(1, min(len(last), len(LAST_ITEMS)))
+        ]
+        places, listed, counts = self._listed(np.array(users, np.int64), rows, weights, np.array(at, np.float64))
+        end = sum(counts[:newest])
+        return self._summed(len(last_rows), (places[:end], listed[:end]), (places[end:], listed[end:]))
 
     def _beside(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
         """Sum what follows each user's items, held against how often both occur -> places (N,), weights (N, 1)."""
         times, rows = np.array(at, np.float64), [row for last in last_rows for row in last]
         users = np.repeat(np.arange(len(last_rows)), list(map(len, last_rows)))
         weights = 1 / np.sqrt(self._often(np.array(rows, np.int64), times[users]) + SHRINKAGE)
-        places, sums = self._summed(len(last_rows), self._listed(users, rows, weights, times, NEIGHBOURS_EACH))
-        user, row = np.divmod(places, self.n_rows)
+        places, listed, _ = self._listed(users, rows, weights, times, NEIGHBOURS_EACH)
+        places, sums = self._summed(len(last_rows), (places, listed))
+        user, row = np.divmod(places, self.n_rows) if len(last_rows) != 1 else (0, places)
         sums[:, 0] /= np.sqrt(self._often(row, times[user]) + SHRINKAGE)
         return places, sums
 
-    def _often(self, rows: Rows, t: Doubles) -> Doubles:
+    def _often(self, rows: Rows, t: Doubles | np.float64) -> Doubles:
         """Count occurrences, decayed as successors are."""
         often: Doubles = np.exp(np.minimum(self._levels[-1].take(rows) - self._rates[-1] * t, _MOST))
         return often
 
     def _listed(
         self, users: Rows, rows: Sequence[int], weights: Doubles, times: Doubles, most: int | None = None
-    ) -> tuple[Rows, Floats]:
-        """Look up what follows users' items (N), `most` of each, which weigh something each -> places, weights.
+    ) -> tuple[Rows, Floats, list[int]]:
+        """Look up what follows users' items (N), which weigh something each -> places, weights, how many of each item.
 
-        A place is user x n_rows + row; users ask at `times` (B).
+        A place is user x n_rows + row; users ask at `times` (B); at the `most` so many of each.
         """
         if not rows:
-            return _NO_ROWS, _NO_WEIGHTS
+            return _NO_ROWS, _NO_WEIGHTS, []
         lists = [self._lists.get(row) or self._made(row) for row in rows]
         passed = np.maximum(times[users] - [listed.at for listed in lists], 0.0)
         scales = weights * np.exp2(passed / -self.rules.successor_half_life_s)
@@ -233,7 +241,7 @@ class SignalTable:
         if len(times) > 1:
             places += np.repeat(users * self.n_rows, counts)
         listed_weights = np.concatenate([listed.weights[:most] for listed in lists])
-        return places, listed_weights * np.repeat(scales.astype(np.float32), counts)
+        return places, listed_weights * np.repeat(scales.astype(np.float32), counts), counts
 
     def _made(self, row: int) -> _List:
         """Lay out what is counted here as following an item, the best first as far as anybody asks for these alone."""
@@ -278,7 +286,8 @@ def _best(rows: Rows, sums: Floats) -> tuple[Rows, Floats]:
     """Keep the LISTED greatest: rows (S,), sums (S, parts)."""
     if len(rows) <= LISTED:
         return rows, sums
-    best = np.argpartition(sums.sum(1), len(rows) - LISTED)[-LISTED:]
+    weights = sums[:, 0] if sums.shape[1] == 1 else sums.sum(1)
+    best = np.argpartition(weights, len(rows) - LISTED)[-LISTED:]
     return rows[best], sums[best]
 
 
