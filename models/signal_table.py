@@ -165,12 +165,12 @@ class SignalTable:
         A score is log(1 + GAIN x weight), first of what follows the newest item, then of what follows those before:
         they can be trusted differently.
         """
-        rows, sums = _best(*self._after([last_rows], [t]))
+        rows, sums = _best(*self._successor_sums([last_rows], [t]))
         return rows, np.log1p(GAIN * sums)
 
     def successors_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
         """Read `successors` of B users, each at a time of its own, side by side -> rows (B, S), scores (B, S, 2)."""
-        places, sums = self._after(last_rows, at)
+        places, sums = self._successor_sums(last_rows, at)
         rows, sums = _best_of_each(*side_by_side(places, sums, len(last_rows), self.n_rows))
         return rows, np.log1p(GAIN * sums)
 
@@ -181,16 +181,16 @@ class SignalTable:
         weight of j among what follows q, n how often an item occurred, decayed alike, and s SHRINKAGE: what is frequent
         follows everything. The cosine of item-to-item recommenders (Linden, Smith & York 2003), of an order in time.
         """
-        rows, sums = _best(*self._beside([last_rows], [t]))
+        rows, sums = _best(*self._neighbour_sums([last_rows], [t]))
         return rows, np.log1p(NEIGHBOUR_GAIN * sums)
 
     def neighbours_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
         """Read `neighbours` of B users, each at a time of its own, side by side -> rows (B, S), scores (B, S, 1)."""
-        places, sums = self._beside(last_rows, at)
+        places, sums = self._neighbour_sums(last_rows, at)
         rows, sums = _best_of_each(*side_by_side(places, sums, len(last_rows), self.n_rows))
         return rows, np.log1p(NEIGHBOUR_GAIN * sums)
 
-    def _after(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+    def _successor_sums(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
         """Sum what follows the newest item of each user, and the ones before -> places (N,), weights (N, 2)."""
         users = [user for user, last in enumerate(last_rows) if last]
         rows = [last_rows[user][-1] for user in users]
@@ -199,7 +199,7 @@ class SignalTable:
             before = last[-2 : -1 - len(LAST_ITEMS) : -1]
             users += [user] * len(before)
             rows += before
-        weights = np.ones(len(rows))
+        weights = np.full(len(rows), LAST_ITEMS[0])
         weights[newest:] = [
             LAST_ITEMS[back] for last in last_rows for back in range(1, min(len(last), len(LAST_ITEMS)))
         ]
@@ -207,7 +207,7 @@ class SignalTable:
         end = sum(counts[:newest])
         return self._summed(len(last_rows), (places[:end], listed[:end]), (places[end:], listed[end:]))
 
-    def _beside(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
+    def _neighbour_sums(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
         """Sum what follows each user's items, held against how often both occur -> places (N,), weights (N, 1)."""
         times, rows = np.array(at, np.float64), [row for last in last_rows for row in last]
         users = np.repeat(np.arange(len(last_rows)), list(map(len, last_rows)))
@@ -232,7 +232,7 @@ class SignalTable:
         """
         if not rows:
             return _NO_ROWS, _NO_WEIGHTS, []
-        lists = [self._lists.get(row) or self._made(row) for row in rows]
+        lists = [self._lists.get(row) or self._laid_out(row) for row in rows]
         passed = np.maximum(times[users] - [listed.at for listed in lists], 0.0)
         scales = weights * np.exp2(passed / -self.rules.successor_half_life_s)
         listed_rows = [listed.rows[:most] for listed in lists]
@@ -243,7 +243,7 @@ class SignalTable:
         listed_weights = np.concatenate([listed.weights[:most] for listed in lists])
         return places, listed_weights * np.repeat(scales.astype(np.float32), counts), counts
 
-    def _made(self, row: int) -> _List:
+    def _laid_out(self, row: int) -> _List:
         """Lay out what is counted here as following an item, the best first as far as anybody asks for these alone."""
         known = self._successors.get(row)
         if not known:

@@ -21,7 +21,7 @@ from trainer.histories import Floats, Histories, Ints
 SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
 SHORTEST = 32  # events between snapshots: fewer save nothing
 
-_kept: WeakKeyDictionary[Histories, dict[tuple[SignalRules, bool], SignalLog]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[Histories, dict[tuple[SignalRules, bool, bool], SignalLog]] = WeakKeyDictionary()
 
 
 class SignalLog:
@@ -33,8 +33,8 @@ class SignalLog:
     followers: Listed  # before each event, of the user's last items: weights after the newest, and after those before
     neighbours: Listed
 
-    def __init__(self, histories: Histories, rules: SignalRules, *, follow: bool) -> None:
-        """Count all events; what follows what only if asked to, which is most of the work."""
+    def __init__(self, histories: Histories, rules: SignalRules, *, follow: bool, neighbours: bool) -> None:
+        """Count all events; what follows what, and neighbours of it, only if asked to: they are most of the work."""
         n, n_trends, n_items = histories.n_events, len(rules.half_lives_s), len(histories.item_ids)
         self.stride = max(SHORTEST, -(-n * 4 * max(1, n_trends) * n_items // SNAPSHOT_BYTES))
         self.snapshots = np.zeros((-(-n // self.stride) if n_trends else 0, n_trends, n_items), np.float32)
@@ -42,7 +42,7 @@ class SignalLog:
         table = SignalTable(rules, histories.item_ids)
         rows, times, users = (histories.items + 1).tolist(), histories.times.tolist(), histories.users.tolist()
         first = histories.bounds[:-1].tolist()
-        followers, neighbours = _Listing(n, 2), _Listing(n, 1)
+        followers, beside = _Listing(n, 2), _Listing(n, 1)
         for place, event in enumerate(histories.order.tolist()):
             row, t = rows[event], times[event]
             if n_trends and place % self.stride == 0:
@@ -51,11 +51,12 @@ class SignalLog:
                 before = rows[max(first[users[event]], event - NEIGHBOUR_ITEMS) : event]
                 if before:
                     followers.add(event, *table.successors(before, t))
-                    neighbours.add(event, *table.neighbours(before, t))
+                    if neighbours:
+                        beside.add(event, *table.neighbours(before, t))
                     table.follow(before, row, t)
             table.occur(row, t)
             self.after[place] = table.levels(row)
-        self.followers, self.neighbours = followers.listed(), neighbours.listed()
+        self.followers, self.neighbours = followers.listed(), beside.listed()
 
 
 class Listed(NamedTuple):
@@ -88,12 +89,13 @@ class _Listing:
         )
 
 
-def signal_log(histories: Histories, rules: SignalRules, *, follow: bool) -> SignalLog:
+def signal_log(histories: Histories, rules: SignalRules, *, follow: bool, neighbours: bool) -> SignalLog:
     """Count a log's signals, or take what was counted of these very histories before; kept as long as they are."""
     counted = _kept.setdefault(histories, {})
-    if (rules, follow) not in counted:
-        counted[rules, follow] = SignalLog(histories, rules, follow=follow)
-    return counted[rules, follow]
+    asked = rules, follow, neighbours
+    if asked not in counted:
+        counted[asked] = SignalLog(histories, rules, follow=follow, neighbours=neighbours)
+    return counted[asked]
 
 
 def _event(found: tuple[int, Any, Any]) -> int:

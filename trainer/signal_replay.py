@@ -46,7 +46,9 @@ class SignalReplay:
         self._times_in_order = histories.times[histories.order]
         self._rates = np.log(2) / np.array(config.half_lives_s)
         if rules is not None:
-            self._log = signal_log(histories, rules, follow=config.successor_half_life_s > 0)
+            self._log = signal_log(
+                histories, rules, follow=config.successor_half_life_s > 0, neighbours=config.neighbours
+            )
             self._snapshots = torch.from_numpy(self._of_catalogue(self._log.snapshots)).to(device)
             self._since = self._as_of_snapshots()
 
