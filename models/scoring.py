@@ -155,11 +155,14 @@ class Scoring:
         found = []
         if config.successor_half_life_s:
             had, bounds = rows.tolist(), np.concatenate(([0], np.cumsum(lengths))).tolist()
-            last = [had[max(begin, end - NEIGHBOUR_ITEMS) : end] for begin, end in pairwise(bounds)]
-            followers, scores = table.successors_of(last, at)
+            looked_up = [
+                table.look_up(had[max(begin, end - NEIGHBOUR_ITEMS) : end], t)
+                for (begin, end), t in zip(pairwise(bounds), at, strict=True)
+            ]
+            followers, scores = table.successors(looked_up)
             found.append((followers, successor_parts(scores)))
             if config.neighbours:
-                found.append(table.neighbours_of(last, at))
+                found.append(table.neighbours(looked_up))
         if config.repeats:
             real = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
             laid, when = np.zeros(real.shape, np.int64), np.zeros(real.shape)

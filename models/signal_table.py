@@ -8,13 +8,14 @@ items' signals at a time is a subtraction and a maximum, without exponentials or
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.signals import LAST_ITEMS, SignalRecord, SignalRules, followed
+from models.sparse_sums import SparseSums
 
 FLOOR = 0.05
 """The count that is nothing: one occurrence is forgotten after 4.3 half-lives, and 20 times it scores log 400."""
@@ -27,7 +28,7 @@ LISTED = 64  # successors of a user's last items that are scored: those beyond h
 
 NEIGHBOUR_ITEMS = 10  # a user's last items whose neighbours are looked at: a taste rather than a train of thought
 NEIGHBOURS_EACH = 50  # that follow each of them, best first: half of what is listed, in two thirds of the time
-SHRINKAGE = 5.0  # occurrences that every item is granted: two rare ones that met once are not yet neighbours
+SHRINKAGE = np.float32(5)  # occurrences that every item is granted: two rare ones that met once are not yet neighbours
 NEIGHBOUR_GAIN = np.float32(20)  # of neighbours' sums in log(1 + GAIN x sum): the best are some hundredths
 
 Floats = npt.NDArray[np.float32]
@@ -37,10 +38,12 @@ Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for eac
 
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
-_MOST = 80.0  # of counts' logarithms: a time long before an item's last occurrence overflows nothing
+_MOST = np.float32(80)  # of counts' logarithms: a time long before an item's last occurrence overflows nothing
 _NOTHING = np.float32(1e-9)  # instead of 0, where nothing is listed
 _NO_ROWS: Rows = np.zeros(0, np.int64)
 _NO_WEIGHTS: Floats = np.zeros(0, np.float32)
+_NO_LEVELS: Doubles = np.zeros(0)
+_OF_LAST_ITEMS: Doubles = np.array(LAST_ITEMS)
 
 
 class _List(NamedTuple):
@@ -52,6 +55,14 @@ class _List(NamedTuple):
 
 
 _NOTHING_FOLLOWS = _List(0.0, np.zeros(0, np.int32), _NO_WEIGHTS)
+
+
+class LookedUp(NamedTuple):
+    """What was known of a user's last items, however much is counted after."""
+
+    t: float
+    lists: list[_List]  # of each item
+    levels: Doubles  # of how often they have occurred, and then their nearest successors, list by list
 
 
 class SignalTable:
@@ -72,7 +83,7 @@ class SignalTable:
         self._successors: dict[int, dict[int, float]] = {}
         self._landmarks: dict[int, float] = {}
         self._lists: dict[int, _List] = {}  # as `put`, or made of `_successors` when they are read
-        self._sums: Floats = np.zeros((2, 0), np.float32)  # by user and row, and 0 but while some are summed
+        self._sums = SparseSums()
 
     @property
     def n_rows(self) -> int:
@@ -159,89 +170,68 @@ class SignalTable:
         """Give a row's levels (K), which `trends` reads: log(count) + t * ln 2 / T, of any t."""
         return self._levels[:-1, row]
 
-    def successors(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
-        """Read what follows a user's last items, the newest last -> rows (S,), scores (S, 2).
+    def look_up(self, last_rows: Sequence[int], t: float) -> LookedUp:
+        """Look up what is known by now of a user's last items, the newest last, to be read as of a time."""
+        lists = [self._lists.get(row) or self._laid_out(row) for row in last_rows]
+        rows = np.concatenate([np.array(last_rows, np.int64), *(one.rows[:NEIGHBOURS_EACH] for one in lists)])
+        return LookedUp(t, lists, self._levels[-1].take(rows))
+
+    def successors(self, looked_up: Sequence[LookedUp]) -> tuple[Rows, Floats]:
+        """Read what follows the last items of B users -> rows (B, S), scores (B, S, 2), filled up with row 0 at 0.
 
         A score is log(1 + GAIN x weight), first of what follows the newest item, then of what follows those before:
         they can be trusted differently.
         """
-        rows, sums = _best(*self._successor_sums([last_rows], [t]))
+        last = [one.lists[: -1 - len(LAST_ITEMS) : -1] for one in looked_up]
+        back = np.array([number for lists in last for number in range(len(lists))], np.int64)
+        rows, values, counts, users = self._listed(looked_up, last, _OF_LAST_ITEMS.take(back))
+        parts = np.repeat(np.minimum(back, 1), counts)
+        rows, sums = self._sums.best(LISTED, self.n_rows, users, rows, values, parts)
         return rows, np.log1p(GAIN * sums)
 
-    def successors_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Read `successors` of B users, each at a time of its own, side by side -> rows (B, S), scores (B, S, 2)."""
-        places, sums = self._successor_sums(last_rows, at)
-        rows, sums = _best_of_each(*side_by_side(places, sums, len(last_rows), self.n_rows))
-        return rows, np.log1p(GAIN * sums)
-
-    def neighbours(self, last_rows: Sequence[int], t: float) -> tuple[Rows, Floats]:
-        """Read what keeps company with a user's last items -> rows (S,), scores (S, 1).
+    def neighbours(self, looked_up: Sequence[LookedUp]) -> tuple[Rows, Floats]:
+        """Read what keeps company with the last items of B users -> rows (B, S), scores (B, S, 1), filled up likewise.
 
         A score is log(1 + NEIGHBOUR_GAIN x the sum over those items q of f(q, j) / sqrt((n(q) + s) (n(j) + s))), f the
         weight of j among what follows q, n how often an item occurred, decayed alike, and s SHRINKAGE: what is frequent
         follows everything. The cosine of item-to-item recommenders (Linden, Smith & York 2003), of an order in time.
         """
-        rows, sums = _best(*self._neighbour_sums([last_rows], [t]))
+        lists = [one.lists for one in looked_up]
+        own = [one.levels[: len(one.lists)] for one in looked_up]
+        theirs = [one.levels[len(one.lists) :] for one in looked_up]
+        weights = self._held_against(own, looked_up)
+        rows, values, _, users = self._listed(looked_up, lists, weights, NEIGHBOURS_EACH)
+        values *= self._held_against(theirs, looked_up)
+        rows, sums = self._sums.best(LISTED, self.n_rows, users, rows, values)
         return rows, np.log1p(NEIGHBOUR_GAIN * sums)
 
-    def neighbours_of(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Read `neighbours` of B users, each at a time of its own, side by side -> rows (B, S), scores (B, S, 1)."""
-        places, sums = self._neighbour_sums(last_rows, at)
-        rows, sums = _best_of_each(*side_by_side(places, sums, len(last_rows), self.n_rows))
-        return rows, np.log1p(NEIGHBOUR_GAIN * sums)
-
-    def _successor_sums(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Sum what follows the newest item of each user, and the ones before -> places (N,), weights (N, 2)."""
-        users = [user for user, last in enumerate(last_rows) if last]
-        rows = [last_rows[user][-1] for user in users]
-        newest = len(rows)
-        for user, last in enumerate(last_rows):
-            before = last[-2 : -1 - len(LAST_ITEMS) : -1]
-            users += [user] * len(before)
-            rows += before
-        weights = np.full(len(rows), LAST_ITEMS[0])
-        weights[newest:] = [
-            LAST_ITEMS[back] for last in last_rows for back in range(1, min(len(last), len(LAST_ITEMS)))
-        ]
-        places, listed, counts = self._listed(np.array(users, np.int64), rows, weights, np.array(at, np.float64))
-        end = sum(counts[:newest])
-        return self._summed(len(last_rows), (places[:end], listed[:end]), (places[end:], listed[end:]))
-
-    def _neighbour_sums(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> tuple[Rows, Floats]:
-        """Sum what follows each user's items, held against how often both occur -> places (N,), weights (N, 1)."""
-        times, rows = np.array(at, np.float64), [row for last in last_rows for row in last]
-        users = np.repeat(np.arange(len(last_rows)), list(map(len, last_rows)))
-        weights = 1 / np.sqrt(self._often(np.array(rows, np.int64), times[users]) + SHRINKAGE)
-        places, listed, _ = self._listed(users, rows, weights, times, NEIGHBOURS_EACH)
-        places, sums = self._summed(len(last_rows), (places, listed))
-        user, row = np.divmod(places, self.n_rows) if len(last_rows) != 1 else (0, places)
-        sums[:, 0] /= np.sqrt(self._often(row, times[user]) + SHRINKAGE)
-        return places, sums
-
-    def _often(self, rows: Rows, t: Doubles | np.float64) -> Doubles:
-        """Count occurrences, decayed as successors are."""
-        often: Doubles = np.exp(np.minimum(self._levels[-1].take(rows) - self._rates[-1] * t, _MOST))
-        return often
+    def _held_against(self, levels: Sequence[Doubles], looked_up: Sequence[LookedUp]) -> Floats:
+        """Say what a weight becomes as items occur so often: 1 / sqrt(count + SHRINKAGE), decayed as successors are."""
+        logs = np.concatenate([_NO_LEVELS, *levels]) - self._rates[-1] * _times(looked_up, levels)
+        logs = logs.astype(np.float32)
+        divided: Floats = 1 / np.sqrt(np.exp(np.minimum(logs, _MOST)) + SHRINKAGE)
+        return divided
 
     def _listed(
-        self, users: Rows, rows: Sequence[int], weights: Doubles, times: Doubles, most: int | None = None
-    ) -> tuple[Rows, Floats, list[int]]:
-        """Look up what follows users' items (N), which weigh something each -> places, weights, how many of each item.
+        self,
+        looked_up: Sequence[LookedUp],
+        lists: Sequence[Sequence[_List]],
+        weights: Doubles | Floats,
+        most: int | None = None,
+    ) -> tuple[Rows, Floats, list[int], Rows]:
+        """Join some lists (B, any number), which weigh something each, of the `most` so many rows of each.
 
-        A place is user x n_rows + row; users ask at `times` (B); at the `most` so many of each.
+        -> rows (N,), their weights as of then, how many of each list, how they are bounded for each user (B + 1).
         """
-        if not rows:
-            return _NO_ROWS, _NO_WEIGHTS, []
-        lists = [self._lists.get(row) or self._laid_out(row) for row in rows]
-        passed = np.maximum(times[users] - [listed.at for listed in lists], 0.0)
-        scales = weights * np.exp2(passed / -self.rules.successor_half_life_s)
-        listed_rows = [listed.rows[:most] for listed in lists]
-        counts = list(map(len, listed_rows))
-        places = np.concatenate(listed_rows, dtype=np.int64)
-        if len(times) > 1:
-            places += np.repeat(users * self.n_rows, counts)
-        listed_weights = np.concatenate([listed.weights[:most] for listed in lists])
-        return places, listed_weights * np.repeat(scales.astype(np.float32), counts), counts
+        joined = [one for of_user in lists for one in of_user]
+        passed = _times(looked_up, lists) - [one.at for one in joined]
+        scales = np.exp2(np.maximum(passed, 0.0) / -self.rules.successor_half_life_s) * weights
+        rows = [one.rows[:most] for one in joined]
+        counts = list(map(len, rows))
+        values = np.concatenate([_NO_WEIGHTS, *(one.weights[:most] for one in joined)])
+        values *= np.repeat(scales.astype(np.float32), counts)
+        bounds = np.cumsum([0, *counts]).take(np.cumsum([0, *map(len, lists)]))
+        return np.concatenate([_NO_ROWS, *rows], dtype=np.int64), values, counts, bounds
 
     def _laid_out(self, row: int) -> _List:
         """Lay out what is counted here as following an item, the best first as far as anybody asks for these alone."""
@@ -256,21 +246,10 @@ class SignalTable:
         listed = self._lists[row] = _List(self._landmarks[row], others, weights)
         return listed
 
-    def _summed(self, users: int, *parts: tuple[Rows, Floats]) -> tuple[Rows, Floats]:
-        """Sum parts, places and weights each, by place -> places (N,), rising, sums (N, parts)."""
-        if self._sums.shape[1] < users * self.n_rows:
-            self._sums = np.zeros((2, users * (self.n_rows + self.n_rows // 4)), np.float32)
-        for sums, (places, weights) in zip(self._sums, parts, strict=False):
-            np.add.at(sums, places, weights)
-        places = np.sort(np.concatenate([places for places, _ in parts]))
-        first = np.ones(len(places), np.bool_)
-        np.not_equal(places[1:], places[:-1], out=first[1:])
-        places = places[first]
-        summed = np.empty((len(places), len(parts)), np.float32)
-        for part, sums in enumerate(self._sums[: len(parts)]):
-            sums.take(places, out=summed[:, part])
-            sums[places] = 0.0
-        return places, summed
+
+def _times(looked_up: Sequence[LookedUp], of_each: Sequence[Sized]) -> Doubles:
+    """Repeat each time for whatever there is of each."""
+    return np.repeat(np.array([one.t for one in looked_up]), np.array(list(map(len, of_each)), np.int64))
 
 
 def successor_parts(scores: Floats) -> Floats:
@@ -280,35 +259,3 @@ def successor_parts(scores: Floats) -> Floats:
     weights = np.expm1(laid[:, :2])
     laid[:, 2:] = np.log1p(weights * (SHARE_GAIN / np.maximum(weights.sum(2, keepdims=True), _NOTHING)))
     return laid.transpose(0, 2, 1)
-
-
-def _best(rows: Rows, sums: Floats) -> tuple[Rows, Floats]:
-    """Keep the LISTED greatest: rows (S,), sums (S, parts)."""
-    if len(rows) <= LISTED:
-        return rows, sums
-    weights = sums[:, 0] if sums.shape[1] == 1 else sums.sum(1)
-    best = np.argpartition(weights, len(rows) - LISTED)[-LISTED:]
-    return rows[best], sums[best]
-
-
-def _best_of_each(rows: Rows, sums: Floats) -> tuple[Rows, Floats]:
-    """Keep each user's LISTED greatest: rows (B, S), sums (B, S, parts)."""
-    if rows.shape[1] <= LISTED:
-        return rows, sums
-    best = np.argpartition(sums.sum(2), rows.shape[1] - LISTED, axis=1)[:, -LISTED:]
-    return np.take_along_axis(rows, best, 1), np.take_along_axis(sums, best[:, :, None], 1)
-
-
-def side_by_side(places: Rows, values: Floats, queries: int, n_rows: int) -> tuple[Rows, Floats]:
-    """Lay sparse values side by side: places (N,), query x n_rows + row, rising; values (N, parts).
-
-    -> rows (queries, S), values (queries, S, parts), filled up with row 0 at 0.
-    """
-    bounds = np.searchsorted(places, np.arange(queries + 1) * n_rows)
-    counts = np.diff(bounds)
-    query, width = np.arange(queries), int(counts.max(initial=0))
-    laid, scores = np.zeros(queries * width, np.int64), np.zeros((queries * width, values.shape[1]), np.float32)
-    at = np.arange(len(places)) + np.repeat(query * width - bounds[:-1], counts)
-    laid[at] = places - np.repeat(query * n_rows, counts)
-    scores[at] = values
-    return laid.reshape(queries, width), scores.reshape(queries, width, values.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from models import own_history
 from models.hrnn import HRNNConfig, StepInputs, add_sparse
-from models.signal_table import NEIGHBOUR_ITEMS, Floats, SignalTable, successor_parts
+from models.signal_table import NEIGHBOUR_ITEMS, SignalTable, successor_parts
 from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
@@ -87,21 +87,18 @@ class Asked:
         trend_weights, sparse_weights = model.mixture_of(states)
         scores = torch.addmm(self._bias, model.queries(states), self._matrix.T)
         sparse, at = [], [live.time(event) for event in block.tolist()]
-        following, neighbours = [], []
+        looked_up = []
         for number, (event, t) in enumerate(zip(block.tolist(), at, strict=True)):
             live.upto(event)
             if config.n_trends:
                 scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
             if config.successor_half_life_s:
-                last = live.last(event, NEIGHBOUR_ITEMS)
-                following.append(table.successors(last, t))
-                if config.neighbours:
-                    neighbours.append(table.neighbours(last, t))
-        if following:
-            rows, weights = _padded(following)
+                looked_up.append(table.look_up(live.last(event, NEIGHBOUR_ITEMS), t))
+        if looked_up:
+            rows, weights = table.successors(looked_up)
             sparse.append((rows, successor_parts(weights)))
-        if neighbours:
-            sparse.append(_padded(neighbours))
+        if config.neighbours:
+            sparse.append(table.neighbours(looked_up))
         if config.repeats:
             places, lengths = split.histories.before(block, HISTORY_EVENTS)
             rows, times = np.where(places < block[:, None], split.rows[places], 0), split.histories.times[places]
@@ -144,15 +141,6 @@ class Live:
     def time(self, event: int) -> float:
         """Say at what time to read signals for an event."""
         return min(self._times[event], self._instant)
-
-
-def _padded(sparse: Sequence[tuple[Ints, Floats]]) -> tuple[Ints, Floats]:
-    """Lay what was read of each event side by side, filled up with row 0 at 0: -> (B, S), (B, S, parts)."""
-    width, parts = max(len(rows) for rows, _ in sparse), sparse[0][1].shape[1]
-    laid, values = np.zeros((len(sparse), width), np.int64), np.zeros((len(sparse), width, parts), np.float32)
-    for number, (rows, of) in enumerate(sparse):
-        laid[number, : len(rows)], values[number, : len(rows)] = rows, of
-    return laid, values
 
 
 def without_signals(settings: FittingSettings) -> FittingSettings:

@@ -8,7 +8,7 @@ in the stream.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,6 +19,7 @@ from models.signals import SignalRules
 from trainer.histories import Floats, Histories, Ints
 
 SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
+AT_ONCE = 32  # events whose lists are read together, each as of its own time
 SHORTEST = 32  # events between snapshots: fewer save nothing
 
 _kept: WeakKeyDictionary[Histories, dict[tuple[SignalRules, bool, bool], SignalLog]] = WeakKeyDictionary()
@@ -43,19 +44,24 @@ class SignalLog:
         rows, times, users = (histories.items + 1).tolist(), histories.times.tolist(), histories.users.tolist()
         first = histories.bounds[:-1].tolist()
         followers, beside = _Listing(n, 2), _Listing(n, 1)
-        for place, event in enumerate(histories.order.tolist()):
-            row, t = rows[event], times[event]
-            if n_trends and place % self.stride == 0:
-                self.snapshots[place // self.stride] = table.trends(t)[:, 1:]
-            if follow:
-                before = rows[max(first[users[event]], event - NEIGHBOUR_ITEMS) : event]
-                if before:
-                    followers.add(event, *table.successors(before, t))
-                    if neighbours:
-                        beside.add(event, *table.neighbours(before, t))
+        order = histories.order
+        for begin in range(0, n, AT_ONCE):
+            looked_up = []
+            events = order[begin : begin + AT_ONCE]
+            for place, event in enumerate(events.tolist(), begin):
+                row, t = rows[event], times[event]
+                if n_trends and place % self.stride == 0:
+                    self.snapshots[place // self.stride] = table.trends(t)[:, 1:]
+                if follow:
+                    before = rows[max(first[users[event]], event - NEIGHBOUR_ITEMS) : event]
+                    looked_up.append(table.look_up(before, t))
                     table.follow(before, row, t)
-            table.occur(row, t)
-            self.after[place] = table.levels(row)
+                table.occur(row, t)
+                self.after[place] = table.levels(row)
+            if follow:
+                followers.add(events, *table.successors(looked_up))
+                if neighbours:
+                    beside.add(events, *table.neighbours(looked_up))
         self.followers, self.neighbours = followers.listed(), beside.listed()
 
 
@@ -68,25 +74,28 @@ class Listed(NamedTuple):
 
 
 class _Listing:
-    """A `Listed` that is being made, of events in any order."""
+    """A `Listed` of N events that is being made, of a few of them at a time, in any order."""
 
     def __init__(self, n: int, parts: int) -> None:
         self._lengths = np.zeros(n + 1, np.int64)
         self._parts = parts
-        self._found: list[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float16]]] = []
+        self._found: list[tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.float16]]] = []
 
-    def add(self, event: int, rows: Ints, values: npt.NDArray[np.float32]) -> None:
-        """Take over what was read of an event: rows (S,), values (S, parts)."""
-        self._found.append((event, (rows - 1).astype(np.int32), values.astype(np.float16)))
-        self._lengths[event + 1] = len(rows)
+    def add(self, events: Ints, rows: Ints, values: npt.NDArray[np.float32]) -> None:
+        """Take over what was read of events (B): rows (B, S), where 0 is none, values (B, S, parts)."""
+        real = rows > 0
+        self._lengths[events + 1] = np.count_nonzero(real, axis=1)
+        self._found.append((events, (rows[real] - 1).astype(np.int32), values[real].astype(np.float16)))
 
     def listed(self) -> Listed:
-        self._found.sort(key=_event)
-        return Listed(
-            np.cumsum(self._lengths),
-            np.concatenate([np.zeros(0, np.int32), *(items for _, items, _ in self._found)]),
-            np.concatenate([np.zeros((self._parts, 0), np.float16), *(of.T for _, _, of in self._found)], axis=1),
-        )
+        bounds = np.cumsum(self._lengths)
+        items, listed = np.empty(bounds[-1], np.int32), np.empty((self._parts, bounds[-1]), np.float16)
+        for events, found, values in self._found:
+            lengths = self._lengths[events + 1]
+            begins = bounds[events] - np.cumsum(lengths) + lengths
+            places = np.repeat(begins, lengths) + np.arange(len(found))
+            items[places], listed[:, places] = found, values.T
+        return Listed(bounds, items, listed)
 
 
 def signal_log(histories: Histories, rules: SignalRules, *, follow: bool, neighbours: bool) -> SignalLog:
@@ -96,7 +105,3 @@ def signal_log(histories: Histories, rules: SignalRules, *, follow: bool, neighb
     if asked not in counted:
         counted[asked] = SignalLog(histories, rules, follow=follow, neighbours=neighbours)
     return counted[asked]
-
-
-def _event(found: tuple[int, Any, Any]) -> int:
-    return found[0]

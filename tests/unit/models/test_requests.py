@@ -301,10 +301,11 @@ def test_successors_count_as_much_as_they_do_at_the_time_asked_for() -> None:
         differences.append((at, scores["item-1"] - without["item-1"]))
     for at, difference in differences:
         row = MODEL.catalogue.row("item-0")
-        rows, values = moment.table.successors([row], at)
-        assert rows.tolist() == [MODEL.catalogue.row("item-1")]
-        beside = moment.table.neighbours([row], at)[1]
-        said = torch.from_numpy(np.append(successor_parts(values[None])[0, 0], beside))
+        looked_up = [moment.table.look_up([row], at)]
+        rows, values = moment.table.successors(looked_up)
+        assert rows.tolist() == [[MODEL.catalogue.row("item-1")]]
+        beside = moment.table.neighbours(looked_up)[1]
+        said = torch.from_numpy(np.append(successor_parts(values)[0, 0], beside))
         assert difference == pytest.approx(float(said @ successor_weights(states, at)), rel=1e-3)
     assert abs(differences[0][1]) > abs(differences[1][1]) > 0.01
 

@@ -19,8 +19,9 @@ from models.signal_table import (
     PARTS,
     SHARE_GAIN,
     SHRINKAGE,
+    Floats,
+    Rows,
     SignalTable,
-    side_by_side,
     successor_parts,
 )
 from models.signals import (
@@ -39,6 +40,16 @@ from models.signals import (
 from tests.unit.models.transition_logs import ITEMS, RULES, YEAR_S, logs, times
 
 
+def successors(table: SignalTable, last: list[int], t: float) -> tuple[Rows, Floats]:
+    rows, scores = table.successors([table.look_up(last, t)])
+    return rows[0], scores[0]
+
+
+def neighbours(table: SignalTable, last: list[int], t: float) -> tuple[Rows, Floats]:
+    rows, scores = table.neighbours([table.look_up(last, t)])
+    return rows[0], scores[0]
+
+
 def test_twenty_years_of_silence_and_clicks_overflow_nothing() -> None:
     rules = SignalRules(half_lives_s=(60.0,), successor_half_life_s=60.0)
     log = [Transition(n * YEAR_S, 0, 2 * n + k, s) for n in range(20) for k, s in enumerate((None, "next"))]
@@ -50,7 +61,7 @@ def test_twenty_years_of_silence_and_clicks_overflow_nothing() -> None:
     table.put([read])
     assert table.trends(19 * YEAR_S)[0, 1] == pytest.approx(math.log(1 / FLOOR), abs=1e-5)
     assert table.trends(40 * YEAR_S).tolist() == [[0.0, 0.0, 0.0]]
-    assert np.isfinite(table.successors([1], 40 * YEAR_S)[1]).all()
+    assert np.isfinite(successors(table, [1], 40 * YEAR_S)[1]).all()
 
 
 @settings(deadline=None)
@@ -82,7 +93,7 @@ def test_what_workers_read_is_what_replays_count(events: list[tuple[int, str, fl
         one, other = (
             {
                 (table.item_of_row[row], kind, part): float(value)
-                for kind, found in enumerate((table.successors(rows, now), table.neighbours(rows, now)))
+                for kind, found in enumerate((successors(table, rows, now), neighbours(table, rows, now)))
                 for row, values in zip(*found, strict=True)
                 for part, value in enumerate(values)
             }
@@ -114,7 +125,7 @@ def test_what_follows_the_newest_item_is_told_from_what_follows_those_before() -
     table = SignalTable(RULES, ["a", "b", "x", "y"])
     for before, row in [(1, 3), (2, 4), (2, 3)]:
         table.follow([before], row, 0.0)
-    rows, scores = table.successors([1, 1, 2], 0.0)
+    rows, scores = successors(table, [1, 1, 2], 0.0)
     said = dict(zip(rows.tolist(), scores.tolist(), strict=True))
     assert said.keys() == {3, 4}
     assert said[3] == pytest.approx([math.log1p(GAIN), math.log1p(GAIN * 0.75)])
@@ -131,14 +142,6 @@ def test_parts_of_a_score_are_the_weights_and_their_shares() -> None:
     assert not successor_parts(np.zeros((2, 3, 2), np.float32)).any()
 
 
-def test_places_are_laid_side_by_side_and_filled_up_with_nothing() -> None:
-    values = np.array([[1.0, 0.5], [2.0, 0.0], [3.0, 1.0]], np.float32)
-    rows, laid = side_by_side(np.array([3, 4, 11]), values, 3, 5)
-    assert rows.tolist() == [[3, 4], [0, 0], [1, 0]]
-    assert laid.tolist() == [[[1.0, 0.5], [2.0, 0.0]], [[0.0, 0.0]] * 2, [[3.0, 1.0], [0.0, 0.0]]]
-    assert side_by_side(np.zeros(0, np.int64), np.zeros((0, 1), np.float32), 0, 5)[0].shape == (0, 0)
-
-
 def test_neighbours_are_what_follows_by_how_often_both_occur() -> None:
     table = SignalTable(RULES, ["a", "b", "x", "y"])
     for before, row in [(1, 3), (1, 3), (2, 3), (1, 4)]:
@@ -148,14 +151,14 @@ def test_neighbours_are_what_follows_by_how_often_both_occur() -> None:
             table.occur(row, 0.0)
     root_a, root_b, root_x, root_y = (math.sqrt(often + SHRINKAGE) for often in (4, 0, 11, 1))
     sums = {3: 2 / root_a / root_x + 1 / root_b / root_x, 4: 1 / root_a / root_y}
-    rows, scores = table.neighbours([1, 2, 0], 0.0)
+    rows, scores = neighbours(table, [1, 2, 0], 0.0)
     expected = {row: math.log1p(NEIGHBOUR_GAIN * of) for row, of in sums.items()}
     assert dict(zip(rows.tolist(), scores[:, 0].tolist(), strict=True)) == pytest.approx(expected)
-    later, of_later = table.neighbours([1, 2, 0], 365 * DAY_S)  # all has decayed alike, but for what is granted
+    later, of_later = neighbours(table, [1, 2, 0], 365 * DAY_S)  # all has decayed alike, but for what is granted
     assert later.tolist() == rows.tolist()
     assert (of_later < scores).all()
-    assert table.neighbours([1, 1], 0.0)[1].sum() > table.neighbours([1], 0.0)[1].sum()
-    assert table.neighbours([], 0.0)[1].shape == (0, 1)
+    assert neighbours(table, [1, 1], 0.0)[1].sum() > neighbours(table, [1], 0.0)[1].sum()
+    assert neighbours(table, [], 0.0)[1].shape == (0, 1)
 
 
 @given(logs(), st.lists(st.tuples(st.lists(st.integers(0, 5), max_size=4), times), max_size=40))
@@ -164,24 +167,52 @@ def test_what_follows_many_users_items_is_read_as_for_each_alone(
 ) -> None:
     table = SignalTable(RULES, ITEMS)
     table.put([record(RULES, item_id, apply(RULES, NOTHING, log[n:])) for n, item_id in enumerate(ITEMS[:3])])
-    for of_many, of_one in [
-        (table.successors_of, table.successors),
-        (table.neighbours_of, table.neighbours),
-    ]:
-        rows, values = of_many([last for last, _ in users], [t for _, t in users])
+    looked_up = [table.look_up(last, t) for last, t in users]
+    for of_many, of_one in [(table.successors, successors), (table.neighbours, neighbours)]:
+        rows, values = of_many(looked_up)
         for number, (last, t) in enumerate(users):
-            alone_rows, alone = of_one(last, t)
+            alone_rows, alone = of_one(table, last, t)
             together = {
                 row: value for row, value in zip(rows[number].tolist(), values[number].tolist(), strict=True) if row
             }
             assert together == dict(zip(alone_rows.tolist(), alone.tolist(), strict=True))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5), st.floats(0, 3 * DAY_S)), max_size=40),
+    st.lists(st.tuples(st.integers(1, 5), st.floats(0, 3 * DAY_S)), min_size=1, max_size=5),
+)
+def test_what_was_looked_up_stays_as_it_was_whatever_is_counted_after(
+    events: list[tuple[int, int, float]], later: list[tuple[int, float]]
+) -> None:
+    table, t = SignalTable(RULES, ITEMS), 0.0
+    last: dict[int, list[int]] = {}
+
+    def count(user: int, row: int) -> None:
+        table.follow(last.setdefault(user, []), row, t)
+        table.occur(row, t)
+        last[user].append(row)
+
+    for user, row, passed in events:
+        t += passed
+        count(user, row)
+    looked_up = [table.look_up(of_user, t) for of_user in last.values()]
+    then = [values for read in (table.successors, table.neighbours) for values in read(looked_up)]
+    for user in last:
+        for row, passed in later:
+            t += passed
+            count(user, row)
+    for before, after in zip(
+        then, [values for read in (table.successors, table.neighbours) for values in read(looked_up)], strict=True
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
 def test_the_best_successors_of_many_are_listed() -> None:
     table = SignalTable(RULES, ["a", "b"])
     successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
     table.put([SignalRecord("a", 0.0, [1.0] * 5, successors, RULES.all_half_lives_s)])
-    rows, values = table.successors_of([[1], [2], [1, 2]], [0.0] * 3)
+    rows, values = table.successors([table.look_up(last, 0.0) for last in ([1], [2], [1, 2])])
     assert (*rows.shape, 2) == values.shape == (3, LISTED, 2)
     assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
     assert not values[1].any()
@@ -195,7 +226,7 @@ def test_the_best_neighbours_of_many_are_listed_of_the_best_of_each_item() -> No
     for item_id, best in (("a", 7.0), ("b", 9.0)):
         successors = [(f"after-{item_id}-{n}", best - n / 100) for n in range(NEIGHBOURS_EACH + 10)]
         table.put([SignalRecord(item_id, 0.0, [1.0] * 5, successors, RULES.all_half_lives_s)])
-    rows, values = table.neighbours_of([[1], [3], [1, 2]], [0.0] * 3)
+    rows, values = table.neighbours([table.look_up(last, 0.0) for last in ([1], [3], [1, 2])])
     assert (*rows.shape, 1) == values.shape == (3, LISTED, 1)
     said = [{table.item_of_row[row] for row in of if row} for of in rows.tolist()]
     assert said[0] == {f"after-a-{n}" for n in range(NEIGHBOURS_EACH)}
@@ -203,7 +234,7 @@ def test_the_best_neighbours_of_many_are_listed_of_the_best_of_each_item() -> No
     rest = LISTED - NEIGHBOURS_EACH
     assert said[2] == {*(f"after-b-{n}" for n in range(NEIGHBOURS_EACH)), *(f"after-a-{n}" for n in range(rest))}
     assert not values[1].any()
-    assert {*table.neighbours([1, 2], 0.0)[0].tolist()} == {*rows[2].tolist()}
+    assert {*neighbours(table, [1, 2], 0.0)[0].tolist()} == {*rows[2].tolist()}
 
 
 @given(logs(), st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), max_size=3), times)
@@ -232,7 +263,7 @@ def test_a_table_that_takes_records_over_reads_as_one_that_counts(
             for item_id, count in successors_at(RULES, states[before], end).items():
                 expected[item_id, part] = expected.get((item_id, part), 0.0) + weight * count
     for table in (taken, moved):
-        rows, values = table.successors([table.row(item_id) for item_id in ids], end)
+        rows, values = successors(table, [table.row(item_id) for item_id in ids], end)
         found = {
             (table.item_of_row[row], part): value
             for row, of in zip(rows.tolist(), values.tolist(), strict=True)
@@ -250,7 +281,7 @@ def test_a_record_of_other_half_lives_tells_what_both_know() -> None:
     day, week = table.trends(0.0)[:, 1]
     assert day == pytest.approx(math.log(1 / FLOOR), rel=1e-4)
     assert week == 0.0
-    assert len(table.successors([1], 1.0)[0]) == 0
+    assert len(successors(table, [1], 1.0)[0]) == 0
 
 
 def test_a_record_of_an_earlier_release_tells_how_often_by_its_longest_half_life() -> None:
@@ -258,12 +289,12 @@ def test_a_record_of_an_earlier_release_tells_how_often_by_its_longest_half_life
     now, before = SignalTable(rules, ["a", "b"]), SignalTable(rules, ["a", "b"])
     now.put([SignalRecord("a", 0.0, [1.0, 2.0, 2.0], [("b", 1.0)], [HOUR_S, DAY_S, 7 * DAY_S, 7 * DAY_S])])
     before.put([SignalRecord("a", 0.0, [1.0, 2.0], [("b", 1.0)], [HOUR_S, DAY_S, 7 * DAY_S])])
-    assert before.neighbours([1], 0.0)[1].tolist() == now.neighbours([1], 0.0)[1].tolist()
+    assert neighbours(before, [1], 0.0)[1].tolist() == neighbours(now, [1], 0.0)[1].tolist()
 
 
 def test_a_time_long_before_the_first_occurrence_overflows_nothing() -> None:
     table = SignalTable(SignalRules((60.0,), 60.0), ["a", "b"])
     table.occur(1, 20 * YEAR_S)
     table.follow([1], 2, 20 * YEAR_S)
-    assert np.isfinite(table.neighbours([1], 0.0)[1]).all()
-    assert np.isfinite(table.neighbours_of([[1], [1]], [0.0, 1.0])[1]).all()
+    assert np.isfinite(neighbours(table, [1], 0.0)[1]).all()
+    assert np.isfinite(table.neighbours([table.look_up([1], t) for t in (0.0, 1.0)])[1]).all()

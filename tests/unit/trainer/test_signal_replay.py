@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models import own_history
 from models.catalogue import Catalogue
 from models.hrnn import HRNNConfig
-from models.signal_table import PARTS, SignalTable, successor_parts
+from models.signal_table import NEIGHBOUR_ITEMS, PARTS, SignalTable, successor_parts
 from tests.unit.trainer.logs import drawn
 from trainer import signal_log
 from trainer.encoding import build_catalogue
@@ -56,13 +56,14 @@ def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known
         dense = [torch.zeros(config.n_items, values.shape[2]) for _, values in read.sparse]
         for said, (columns, values) in zip(dense, read.sparse, strict=True):
             said.scatter_add_(0, columns[event][:, None].expand(-1, values.shape[2]), values[event])
-        rows_then, values_then = table.successors([row for row, _ in before[-3:]], t)
+        looked_up = [table.look_up([row for row, _ in before[-NEIGHBOUR_ITEMS:]], t)]
+        rows_then, values_then = table.successors(looked_up)
         successors = np.zeros((table.n_rows, PARTS))
-        successors[rows_then] = successor_parts(values_then[None])[0]
+        successors[rows_then[0]] = successor_parts(values_then)[0]
         assert dense[0].numpy() == pytest.approx(successors[shown], rel=4e-3)  # kept as float16
         neighbours = np.zeros((table.n_rows, 1))
-        rows_then, values_then = table.neighbours([row for row, _ in before[-10:]], t)
-        neighbours[rows_then] = values_then
+        rows_then, values_then = table.neighbours(looked_up)
+        neighbours[rows_then[0]] = values_then[0]
         assert dense[1].numpy() == pytest.approx(neighbours[shown], rel=4e-3)
         had = np.zeros((table.n_rows, own_history.PARTS))
         if before:
