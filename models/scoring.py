@@ -155,10 +155,8 @@ class Scoring:
         found = []
         if config.successor_half_life_s:
             had, bounds = rows.tolist(), np.concatenate(([0], np.cumsum(lengths))).tolist()
-            looked_up = [
-                table.look_up(had[max(begin, end - NEIGHBOUR_ITEMS) : end], t)
-                for (begin, end), t in zip(pairwise(bounds), at, strict=True)
-            ]
+            last = [had[max(begin, end - NEIGHBOUR_ITEMS) : end] for begin, end in pairwise(bounds)]
+            looked_up = table.look_up(last, at)
             followers, scores = table.successors(looked_up)
             found.append((followers, successor_parts(scores)))
             if config.neighbours:

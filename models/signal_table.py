@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence, Sized
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,6 @@ _MOST = np.float32(80)  # of counts' logarithms: a time long before an item's la
 _NOTHING = np.float32(1e-9)  # instead of 0, where nothing is listed
 _NO_ROWS: Rows = np.zeros(0, np.int64)
 _NO_WEIGHTS: Floats = np.zeros(0, np.float32)
-_NO_LEVELS: Doubles = np.zeros(0)
 _OF_LAST_ITEMS: Doubles = np.array(LAST_ITEMS)
 
 
@@ -57,12 +57,30 @@ class _List(NamedTuple):
 _NOTHING_FOLLOWS = _List(0.0, np.zeros(0, np.int32), _NO_WEIGHTS)
 
 
-class LookedUp(NamedTuple):
-    """What was known of a user's last items, however much is counted after."""
+class _Joined(NamedTuple):
+    """Lists, one after the other."""
 
-    t: float
-    lists: list[_List]  # of each item
-    levels: Doubles  # of how often they have occurred, and then their nearest successors, list by list
+    rows: Rows  # (N,)
+    weights: Floats  # (N,)
+    counts: Rows  # of each list
+    users: Rows  # (B + 1), bounds of each user's
+
+
+class LookedUp(NamedTuple):
+    """What was known of the last items of B users, each at a time of its own, however much is counted after."""
+
+    at: Doubles  # (B,)
+    lists: list[list[_List]]  # of each user: of each item, the newest last
+    levels: Doubles  # of how often these items have occurred, one after the other
+    levels_near: Doubles  # likewise of their nearest successors, list after list
+
+    @classmethod
+    def joined(cls, parts: Sequence[LookedUp]) -> LookedUp:
+        """Join what was looked up one after the other."""
+        at, lists, levels, levels_near = zip(*parts, strict=True)
+        return cls(
+            np.concatenate(at), list(chain.from_iterable(lists)), np.concatenate(levels), np.concatenate(levels_near)
+        )
 
 
 class SignalTable:
@@ -170,68 +188,62 @@ class SignalTable:
         """Give a row's levels (K), which `trends` reads: log(count) + t * ln 2 / T, of any t."""
         return self._levels[:-1, row]
 
-    def look_up(self, last_rows: Sequence[int], t: float) -> LookedUp:
-        """Look up what is known by now of a user's last items, the newest last, to be read as of a time."""
-        lists = [self._lists.get(row) or self._laid_out(row) for row in last_rows]
-        rows = np.concatenate([np.array(last_rows, np.int64), *(one.rows[:NEIGHBOURS_EACH] for one in lists)])
-        return LookedUp(t, lists, self._levels[-1].take(rows))
+    def look_up(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> LookedUp:
+        """Look up what is known by now of the last items of B users, the newest last, to be read as of a time each."""
+        known, levels = self._lists.get, self._levels[-1]
+        lists = [[known(row) or self._laid_out(row) for row in last] for last in last_rows]
+        rows = np.array([row for last in last_rows for row in last], np.int64)
+        near = [one.rows[:NEIGHBOURS_EACH] for of_user in lists for one in of_user]
+        rows_near = np.concatenate([_NOTHING_FOLLOWS.rows, *near])
+        return LookedUp(np.array(at, np.float64), lists, levels.take(rows), levels.take(rows_near))
 
-    def successors(self, looked_up: Sequence[LookedUp]) -> tuple[Rows, Floats]:
+    def successors(self, looked_up: LookedUp) -> tuple[Rows, Floats]:
         """Read what follows the last items of B users -> rows (B, S), scores (B, S, 2), filled up with row 0 at 0.
 
         A score is log(1 + GAIN x weight), first of what follows the newest item, then of what follows those before:
         they can be trusted differently.
         """
-        last = [one.lists[: -1 - len(LAST_ITEMS) : -1] for one in looked_up]
-        back = np.array([number for lists in last for number in range(len(lists))], np.int64)
-        rows, values, counts, users = self._listed(looked_up, last, _OF_LAST_ITEMS.take(back))
-        parts = np.repeat(np.minimum(back, 1), counts)
-        rows, sums = self._sums.best(LISTED, self.n_rows, users, rows, values, parts)
+        last = [of_user[: -1 - len(LAST_ITEMS) : -1] for of_user in looked_up.lists]
+        back = np.array([number for of_user in last for number in range(len(of_user))], np.int64)
+        joined = self._joined(looked_up.at, last, _OF_LAST_ITEMS.take(back))
+        parts = np.repeat(np.minimum(back, 1), joined.counts)
+        rows, sums = self._sums.best(LISTED, self.n_rows, joined.users, joined.rows, joined.weights, parts)
         return rows, np.log1p(GAIN * sums)
 
-    def neighbours(self, looked_up: Sequence[LookedUp]) -> tuple[Rows, Floats]:
+    def neighbours(self, looked_up: LookedUp) -> tuple[Rows, Floats]:
         """Read what keeps company with the last items of B users -> rows (B, S), scores (B, S, 1), filled up likewise.
 
         A score is log(1 + NEIGHBOUR_GAIN x the sum over those items q of f(q, j) / sqrt((n(q) + s) (n(j) + s))), f the
         weight of j among what follows q, n how often an item occurred, decayed alike, and s SHRINKAGE: what is frequent
         follows everything. The cosine of item-to-item recommenders (Linden, Smith & York 2003), of an order in time.
         """
-        lists = [one.lists for one in looked_up]
-        own = [one.levels[: len(one.lists)] for one in looked_up]
-        theirs = [one.levels[len(one.lists) :] for one in looked_up]
-        weights = self._held_against(own, looked_up)
-        rows, values, _, users = self._listed(looked_up, lists, weights, NEIGHBOURS_EACH)
-        values *= self._held_against(theirs, looked_up)
-        rows, sums = self._sums.best(LISTED, self.n_rows, users, rows, values)
+        at, lists, levels, levels_near = looked_up
+        weights = self._held_against(levels, np.repeat(at, _lengths(lists)))
+        joined = self._joined(at, lists, weights, NEIGHBOURS_EACH)
+        values = joined.weights * self._held_against(levels_near, np.repeat(at, np.diff(joined.users)))
+        rows, sums = self._sums.best(LISTED, self.n_rows, joined.users, joined.rows, values)
         return rows, np.log1p(NEIGHBOUR_GAIN * sums)
 
-    def _held_against(self, levels: Sequence[Doubles], looked_up: Sequence[LookedUp]) -> Floats:
+    def _held_against(self, levels: Doubles, at: Doubles) -> Floats:
         """Say what a weight becomes as items occur so often: 1 / sqrt(count + SHRINKAGE), decayed as successors are."""
-        logs = np.concatenate([_NO_LEVELS, *levels]) - self._rates[-1] * _times(looked_up, levels)
-        logs = logs.astype(np.float32)
+        logs = (levels - self._rates[-1] * at).astype(np.float32)
         divided: Floats = 1 / np.sqrt(np.exp(np.minimum(logs, _MOST)) + SHRINKAGE)
         return divided
 
-    def _listed(
-        self,
-        looked_up: Sequence[LookedUp],
-        lists: Sequence[Sequence[_List]],
-        weights: Doubles | Floats,
-        most: int | None = None,
-    ) -> tuple[Rows, Floats, list[int], Rows]:
-        """Join some lists (B, any number), which weigh something each, of the `most` so many rows of each.
-
-        -> rows (N,), their weights as of then, how many of each list, how they are bounded for each user (B + 1).
-        """
+    def _joined(
+        self, at: Doubles, lists: Sequence[Sequence[_List]], weights: Doubles | Floats, most: int | None = None
+    ) -> _Joined:
+        """Join lists of B users, which weigh something each, as they are at a time; the `most` first of each."""
         joined = [one for of_user in lists for one in of_user]
-        passed = _times(looked_up, lists) - [one.at for one in joined]
+        lengths = _lengths(lists)
+        passed = np.repeat(at, lengths) - [one.at for one in joined]
         scales = np.exp2(np.maximum(passed, 0.0) / -self.rules.successor_half_life_s) * weights
         rows = [one.rows[:most] for one in joined]
-        counts = list(map(len, rows))
-        values = np.concatenate([_NO_WEIGHTS, *(one.weights[:most] for one in joined)])
-        values *= np.repeat(scales.astype(np.float32), counts)
-        bounds = np.cumsum([0, *counts]).take(np.cumsum([0, *map(len, lists)]))
-        return np.concatenate([_NO_ROWS, *rows], dtype=np.int64), values, counts, bounds
+        counts = _lengths(rows)
+        of_rows = np.concatenate([_NO_WEIGHTS, *(one.weights[:most] for one in joined)])
+        of_rows *= np.repeat(scales.astype(np.float32), counts)
+        users = np.append(0, np.cumsum(counts)).take(np.append(0, np.cumsum(lengths)))
+        return _Joined(np.concatenate([_NO_ROWS, *rows], dtype=np.int64), of_rows, counts, users)
 
     def _laid_out(self, row: int) -> _List:
         """Lay out what is counted here as following an item, the best first as far as anybody asks for these alone."""
@@ -247,9 +259,8 @@ class SignalTable:
         return listed
 
 
-def _times(looked_up: Sequence[LookedUp], of_each: Sequence[Sized]) -> Doubles:
-    """Repeat each time for whatever there is of each."""
-    return np.repeat(np.array([one.t for one in looked_up]), np.array(list(map(len, of_each)), np.int64))
+def _lengths(lists: Sequence[Sized]) -> Rows:
+    return np.fromiter(map(len, lists), np.int64, len(lists))
 
 
 def successor_parts(scores: Floats) -> Floats:

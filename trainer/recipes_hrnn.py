@@ -10,7 +10,7 @@ import torch
 
 from models import own_history
 from models.hrnn import HRNNConfig, StepInputs, add_sparse
-from models.signal_table import NEIGHBOUR_ITEMS, SignalTable, successor_parts
+from models.signal_table import NEIGHBOUR_ITEMS, LookedUp, SignalTable, successor_parts
 from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
 from trainer.encoding import encode
@@ -93,12 +93,13 @@ class Asked:
             if config.n_trends:
                 scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
             if config.successor_half_life_s:
-                looked_up.append(table.look_up(live.last(event, NEIGHBOUR_ITEMS), t))
+                looked_up.append(table.look_up([live.last(event, NEIGHBOUR_ITEMS)], [t]))
         if looked_up:
-            rows, weights = table.successors(looked_up)
+            together = LookedUp.joined(looked_up)
+            rows, weights = table.successors(together)
             sparse.append((rows, successor_parts(weights)))
-        if config.neighbours:
-            sparse.append(table.neighbours(looked_up))
+            if config.neighbours:
+                sparse.append(table.neighbours(together))
         if config.repeats:
             places, lengths = split.histories.before(block, HISTORY_EVENTS)
             rows, times = np.where(places < block[:, None], split.rows[places], 0), split.histories.times[places]

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from models.signal_table import NEIGHBOUR_ITEMS, SignalTable
+from models.signal_table import NEIGHBOUR_ITEMS, LookedUp, SignalTable
 from models.signals import SignalRules
 from trainer.histories import Floats, Histories, Ints
 
@@ -54,14 +54,15 @@ class SignalLog:
                     self.snapshots[place // self.stride] = table.trends(t)[:, 1:]
                 if follow:
                     before = rows[max(first[users[event]], event - NEIGHBOUR_ITEMS) : event]
-                    looked_up.append(table.look_up(before, t))
+                    looked_up.append(table.look_up([before], [t]))
                     table.follow(before, row, t)
                 table.occur(row, t)
                 self.after[place] = table.levels(row)
             if follow:
-                followers.add(events, *table.successors(looked_up))
+                together = LookedUp.joined(looked_up)
+                followers.add(events, *table.successors(together))
                 if neighbours:
-                    beside.add(events, *table.neighbours(looked_up))
+                    beside.add(events, *table.neighbours(together))
         self.followers, self.neighbours = followers.listed(), beside.listed()
 
 

@@ -301,7 +301,7 @@ def test_successors_count_as_much_as_they_do_at_the_time_asked_for() -> None:
         differences.append((at, scores["item-1"] - without["item-1"]))
     for at, difference in differences:
         row = MODEL.catalogue.row("item-0")
-        looked_up = [moment.table.look_up([row], at)]
+        looked_up = moment.table.look_up([[row]], [at])
         rows, values = moment.table.successors(looked_up)
         assert rows.tolist() == [[MODEL.catalogue.row("item-1")]]
         beside = moment.table.neighbours(looked_up)[1]

@@ -20,6 +20,7 @@ from models.signal_table import (
     SHARE_GAIN,
     SHRINKAGE,
     Floats,
+    LookedUp,
     Rows,
     SignalTable,
     successor_parts,
@@ -41,12 +42,12 @@ from tests.unit.models.transition_logs import ITEMS, RULES, YEAR_S, logs, times
 
 
 def successors(table: SignalTable, last: list[int], t: float) -> tuple[Rows, Floats]:
-    rows, scores = table.successors([table.look_up(last, t)])
+    rows, scores = table.successors(table.look_up([last], [t]))
     return rows[0], scores[0]
 
 
 def neighbours(table: SignalTable, last: list[int], t: float) -> tuple[Rows, Floats]:
-    rows, scores = table.neighbours([table.look_up(last, t)])
+    rows, scores = table.neighbours(table.look_up([last], [t]))
     return rows[0], scores[0]
 
 
@@ -167,7 +168,7 @@ def test_what_follows_many_users_items_is_read_as_for_each_alone(
 ) -> None:
     table = SignalTable(RULES, ITEMS)
     table.put([record(RULES, item_id, apply(RULES, NOTHING, log[n:])) for n, item_id in enumerate(ITEMS[:3])])
-    looked_up = [table.look_up(last, t) for last, t in users]
+    looked_up = table.look_up([last for last, _ in users], [t for _, t in users])
     for of_many, of_one in [(table.successors, successors), (table.neighbours, neighbours)]:
         rows, values = of_many(looked_up)
         for number, (last, t) in enumerate(users):
@@ -196,23 +197,24 @@ def test_what_was_looked_up_stays_as_it_was_whatever_is_counted_after(
     for user, row, passed in events:
         t += passed
         count(user, row)
-    looked_up = [table.look_up(of_user, t) for of_user in last.values()]
-    then = [values for read in (table.successors, table.neighbours) for values in read(looked_up)]
+    looked_up = [table.look_up([of_user], [t]) for of_user in [[], *last.values()]]
+    together = table.look_up([[], *last.values()], [t] * len(looked_up))
+    then = [values for read in (table.successors, table.neighbours) for values in read(together)]
     for user in last:
         for row, passed in later:
             t += passed
             count(user, row)
-    for before, after in zip(
-        then, [values for read in (table.successors, table.neighbours) for values in read(looked_up)], strict=True
-    ):
-        np.testing.assert_array_equal(before, after)
+    for one in (together, LookedUp.joined(looked_up)):
+        now = [values for read in (table.successors, table.neighbours) for values in read(one)]
+        for before, after in zip(then, now, strict=True):
+            np.testing.assert_array_equal(before, after)
 
 
 def test_the_best_successors_of_many_are_listed() -> None:
     table = SignalTable(RULES, ["a", "b"])
     successors = [(f"after-{n}", float(n + 1)) for n in range(LISTED + 40)]
     table.put([SignalRecord("a", 0.0, [1.0] * 5, successors, RULES.all_half_lives_s)])
-    rows, values = table.successors([table.look_up(last, 0.0) for last in ([1], [2], [1, 2])])
+    rows, values = table.successors(table.look_up([[1], [2], [1, 2]], [0.0] * 3))
     assert (*rows.shape, 2) == values.shape == (3, LISTED, 2)
     assert {table.item_of_row[row] for row in rows[0].tolist()} == {item_id for item_id, _ in successors[40:]}
     assert not values[1].any()
@@ -226,7 +228,7 @@ def test_the_best_neighbours_of_many_are_listed_of_the_best_of_each_item() -> No
     for item_id, best in (("a", 7.0), ("b", 9.0)):
         successors = [(f"after-{item_id}-{n}", best - n / 100) for n in range(NEIGHBOURS_EACH + 10)]
         table.put([SignalRecord(item_id, 0.0, [1.0] * 5, successors, RULES.all_half_lives_s)])
-    rows, values = table.neighbours([table.look_up(last, 0.0) for last in ([1], [3], [1, 2])])
+    rows, values = table.neighbours(table.look_up([[1], [3], [1, 2]], [0.0] * 3))
     assert (*rows.shape, 1) == values.shape == (3, LISTED, 1)
     said = [{table.item_of_row[row] for row in of if row} for of in rows.tolist()]
     assert said[0] == {f"after-a-{n}" for n in range(NEIGHBOURS_EACH)}
@@ -297,4 +299,4 @@ def test_a_time_long_before_the_first_occurrence_overflows_nothing() -> None:
     table.occur(1, 20 * YEAR_S)
     table.follow([1], 2, 20 * YEAR_S)
     assert np.isfinite(neighbours(table, [1], 0.0)[1]).all()
-    assert np.isfinite(table.neighbours([table.look_up([1], t) for t in (0.0, 1.0)])[1]).all()
+    assert np.isfinite(table.neighbours(table.look_up([[1], [1]], [0.0, 1.0]))[1]).all()

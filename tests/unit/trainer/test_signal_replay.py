@@ -56,7 +56,7 @@ def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known
         dense = [torch.zeros(config.n_items, values.shape[2]) for _, values in read.sparse]
         for said, (columns, values) in zip(dense, read.sparse, strict=True):
             said.scatter_add_(0, columns[event][:, None].expand(-1, values.shape[2]), values[event])
-        looked_up = [table.look_up([row for row, _ in before[-NEIGHBOUR_ITEMS:]], t)]
+        looked_up = table.look_up([[row for row, _ in before[-NEIGHBOUR_ITEMS:]]], [t])
         rows_then, values_then = table.successors(looked_up)
         successors = np.zeros((table.n_rows, PARTS))
         successors[rows_then[0]] = successor_parts(values_then)[0]
