@@ -28,7 +28,7 @@ class SparseSums:
         """
         n_users, n_parts = len(users) - 1, 1 if parts is None else 2
         n_places = n_users * n_rows
-        self._make_room(n_parts * n_places)
+        self._make_room(n_parts, n_places)
         places = rows if n_users == 1 else rows + np.repeat(np.arange(n_users) * n_rows, np.diff(users))
         np.add.at(self._sums, places if parts is None else places + parts * n_places, values)
         # of numbers with the same place, one is the last: a third of the time that sorting places takes, or less
@@ -48,10 +48,12 @@ class SparseSums:
         best = np.argpartition(weights, rows.shape[1] - most, axis=1)[:, -most:]
         return np.take_along_axis(rows, best, 1), np.take_along_axis(sums, best[:, :, None], 1)
 
-    def _make_room(self, n_places: int) -> None:
-        if len(self._sums) < n_places:
-            self._sums = np.zeros(n_places + n_places // 4, np.float32)
-            self._newest = np.zeros(len(self._sums), np.int32)
+    def _make_room(self, n_parts: int, n_places: int) -> None:
+        spare = n_places + n_places // 4
+        if len(self._sums) < n_parts * n_places:
+            self._sums = np.zeros(n_parts * spare, np.float32)
+        if len(self._newest) < n_places:
+            self._newest = np.zeros(spare, np.int32)
 
 
 def side_by_side(users: Rows, rows: Rows, values: Floats) -> tuple[Rows, Floats]:
