@@ -57,8 +57,8 @@ class _List(NamedTuple):
 _NOTHING_FOLLOWS = _List(0.0, np.zeros(0, np.int32), _NO_WEIGHTS)
 
 
-class _Joined(NamedTuple):
-    """Lists, one after the other."""
+class _Entries(NamedTuple):
+    """What many lists say, one after the other."""
 
     rows: Rows  # (N,)
     weights: Floats  # (N,)
@@ -205,9 +205,9 @@ class SignalTable:
         """
         last = [of_user[: -1 - len(LAST_ITEMS) : -1] for of_user in looked_up.lists]
         back = np.array([number for of_user in last for number in range(len(of_user))], np.int64)
-        joined = self._joined(looked_up.at, last, _OF_LAST_ITEMS.take(back))
-        parts = np.repeat(np.minimum(back, 1), joined.counts)
-        rows, sums = self._sums.best(LISTED, self.n_rows, joined.users, joined.rows, joined.weights, parts)
+        entries = self._entries(looked_up.at, last, _OF_LAST_ITEMS.take(back))
+        parts = np.repeat(np.minimum(back, 1), entries.counts)
+        rows, sums = self._sums.best(LISTED, self.n_rows, entries.users, entries.rows, entries.weights, parts)
         return rows, np.log1p(GAIN * sums)
 
     def neighbours(self, looked_up: LookedUp) -> tuple[Rows, Floats]:
@@ -219,9 +219,9 @@ class SignalTable:
         """
         at, lists, levels, levels_near = looked_up
         weights = self._held_against(levels, np.repeat(at, _lengths(lists)))
-        joined = self._joined(at, lists, weights, NEIGHBOURS_EACH)
-        values = joined.weights * self._held_against(levels_near, np.repeat(at, np.diff(joined.users)))
-        rows, sums = self._sums.best(LISTED, self.n_rows, joined.users, joined.rows, values)
+        entries = self._entries(at, lists, weights, NEIGHBOURS_EACH)
+        values = entries.weights * self._held_against(levels_near, np.repeat(at, np.diff(entries.users)))
+        rows, sums = self._sums.best(LISTED, self.n_rows, entries.users, entries.rows, values)
         return rows, np.log1p(NEIGHBOUR_GAIN * sums)
 
     def _held_against(self, levels: Doubles, at: Doubles) -> Floats:
@@ -230,20 +230,20 @@ class SignalTable:
         divided: Floats = 1 / np.sqrt(np.exp(np.minimum(logs, _MOST)) + SHRINKAGE)
         return divided
 
-    def _joined(
+    def _entries(
         self, at: Doubles, lists: Sequence[Sequence[_List]], weights: Doubles | Floats, most: int | None = None
-    ) -> _Joined:
-        """Join lists of B users, which weigh something each, as they are at a time; the `most` first of each."""
-        joined = [one for of_user in lists for one in of_user]
+    ) -> _Entries:
+        """Give what lists of B users say at a time each, times what a list weighs; the `most` first of each list."""
+        every = [one for of_user in lists for one in of_user]
         lengths = _lengths(lists)
-        passed = np.repeat(at, lengths) - [one.at for one in joined]
+        passed = np.repeat(at, lengths) - [one.at for one in every]
         scales = np.exp2(np.maximum(passed, 0.0) / -self.rules.successor_half_life_s) * weights
-        rows = [one.rows[:most] for one in joined]
+        rows = [one.rows[:most] for one in every]
         counts = _lengths(rows)
-        of_rows = np.concatenate([_NO_WEIGHTS, *(one.weights[:most] for one in joined)])
+        of_rows = np.concatenate([_NO_WEIGHTS, *(one.weights[:most] for one in every)])
         of_rows *= np.repeat(scales.astype(np.float32), counts)
         users = np.append(0, np.cumsum(counts)).take(np.append(0, np.cumsum(lengths)))
-        return _Joined(np.concatenate([_NO_ROWS, *rows], dtype=np.int64), of_rows, counts, users)
+        return _Entries(np.concatenate([_NO_ROWS, *rows], dtype=np.int64), of_rows, counts, users)
 
     def _laid_out(self, row: int) -> _List:
         """Lay out what is counted here as following an item, the best first as far as anybody asks for these alone."""
