@@ -6,7 +6,7 @@ takes the gap that *follows* it: it can be taken once the next event is there, o
 With signals, a score is w_j . out(h) + b_j + sum_k a_k(h) trend_k(j) + sum_f s_f(h) sparse_f(j): each state decides
 how far to follow the crowd, and which crowd. Trends are columns of the decoder's matrix, so all of it but the
 sparse part is one product. Sparse are what follows the last items, their neighbours, and what the user's own
-history says.
+history says, of late and of before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from models import own_history, signal_table
+from models import earlier, own_history, signal_table
 from models.control import DEFAULT_BOUNDS_S
 from models.recurrence import recur
 from models.signals import SignalRules
@@ -44,6 +44,7 @@ class HRNNConfig:
     successor_half_life_s: float = 0.0  # of what follows the last items; 0: not looked at
     neighbours: bool = False  # of the last ten items, read from what follows what
     repeats: bool = False  # weights for what the user has had: films are seen once, milk is bought each week
+    earlier: bool = False  # likewise for what was had before the retained history
     net: bool = True  # without, states only weigh the signals: what the rest is worth is measured so
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class HRNNConfig:
             raise ValueError(f"control_bounds_s {bounds!r} do not rise")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}, not a share below 1")
-        for name in ("tied", "neighbours", "repeats", "net"):
+        for name in ("tied", "neighbours", "repeats", "earlier", "net"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, neither true nor false")
         if self.neighbours and not self.successor_half_life_s:
@@ -87,7 +88,8 @@ class HRNNConfig:
     def n_sparse(self) -> int:
         """Count the sparse parts of a score: what follows the last items, their neighbours, what the user has had."""
         follow = signal_table.PARTS * (self.successor_half_life_s > 0)
-        return follow + self.neighbours + own_history.PARTS * self.repeats
+        had = own_history.PARTS * self.repeats + earlier.PARTS * self.earlier
+        return follow + self.neighbours + had
 
     @property
     def signal_rules(self) -> SignalRules | None:

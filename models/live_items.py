@@ -8,17 +8,18 @@ each: what an event costs here is two lookups and two appends.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
+from models.earlier import EARLIER_ITEMS
 from models.state import HISTORY_EVENTS, HistoryEvent
 
 K = 10
-RANKED = K + HISTORY_EVENTS  # so that ten are left when all that a user may have had is taken out
+RANKED = K + HISTORY_EVENTS + EARLIER_ITEMS  # so that ten are left when all that a user may have had is taken out
 HOUR_S = 3600.0
 WINDOW_HOURS = 24  # the newest, which has begun, and 23 before it
 REFRESH_EVERY = 1000  # events: the ranks of large counts move slowly
@@ -89,16 +90,16 @@ class LiveItems:
         self._recent_ranks = self._ranked(self._recent)
         self._rank_all_time()
 
-    def places(self, item_id: str, history: Sequence[HistoryEvent], begin: int, end: int) -> tuple[int, int]:
+    def places(self, item_id: str, history: Sequence[HistoryEvent], earlier: Mapping[str, int]) -> tuple[int, int]:
         """Tell where the lists of all time and of 24 hours have an item, 1 to K, without what the user has had.
 
-        0 is for an item that a list does not have; `history[begin:end]` is what is left out of both.
+        0 is for an item that a list does not have; what is in `history` or `earlier` is left out of both.
         """
         all_time, recent = self._all_time_ranks.get(item_id, 0), self._recent_ranks.get(item_id, 0)
-        reach = K + end - begin  # to come to the first K, all that the user has had must be better
+        reach = K + len(history) + len(earlier)  # to come to the first K, all that the user has had must be better
         if not 0 < all_time <= reach and not 0 < recent <= reach:
             return 0, 0
-        had = set(map(_item_id, history[begin:end]))
+        had = {*map(_item_id, history), *earlier}
         if item_id in had:
             return 0, 0
         return _place(self._all_time_ranks, all_time, had), _place(self._recent_ranks, recent, had)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from itertools import islice
 
 REFRESH_EVERY = 1000  # additions: a list of the most popular changes slowly once counts are large
-KEPT = 1024  # ranks kept sorted: more than any list plus any user's retained history
+KEPT = 1024  # ranks kept sorted: more than any list plus all that is kept of what a user has had
 
 
 class Popularity:

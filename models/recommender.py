@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.contracts import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
+from models.earlier import EARLIER_ITEMS
 from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.scoring import Moment, Scoring
@@ -96,6 +97,7 @@ class Recommender:
         exclude_seen: bool = True,
         history_events: int = HISTORY_EVENTS,
         asking_gap_s: float = 0.0,
+        earlier_items: int = EARLIER_ITEMS,
     ) -> None:
         """Raise ValueError for empty lists, and if a session's record can't be made from the retained history."""
         if top_k < 1 or not 0 < rules.max_session_events <= history_events:
@@ -105,6 +107,7 @@ class Recommender:
         self._exclude_seen = exclude_seen
         self._history_events = history_events
         self._asking_gap_s = asking_gap_s
+        self._earlier_items = earlier_items
 
     def decide(
         self,
@@ -156,7 +159,7 @@ class Recommender:
                 before = walk.history[walk.given - 1].timestamp if walk.given else 0.0
                 decision.outcomes.moved.append(Moved(key[0], before, walk.history[-1].timestamp))
             if walk.applied or walk.redelivered:
-                decision.states[key] = walk.state_after(self._history_events)
+                decision.states[key] = walk.state_after(self._history_events, self._earlier_items)
                 for record in walk.records():
                     decision.sessions[record.session_id] = record
         return decision
@@ -213,10 +216,10 @@ class Recommender:
         """Ask without an event; the session is the one that an event at that time would go on with."""
         end = len(walk.history)
         if end == 0:
-            return Ask(number, walk, 0, 0, _NO_EVENT, Hidden.INITIAL, False, "")
+            return Ask(number, walk, 0, 0, {}, _NO_EVENT, Hidden.INITIAL, False, "")
         pending = walk.history[-1]
         session_id = walk.session_id if at - pending.timestamp <= self.rules.gap_s else ""
-        return Ask(number, walk, max(0, end - self._history_events), end, pending, Hidden.LIVE, False, session_id)
+        return Ask(number, walk, self._begin(walk), end, walk.earlier, pending, Hidden.LIVE, False, session_id)
 
     def _apply(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         outcomes = decision.outcomes
@@ -228,22 +231,21 @@ class Recommender:
         if placement is Placement.NEW_SESSION:
             outcomes.sessions_opened += 1
             outcomes.sessions_closed += len(walk.history) > 1
-        end = len(walk.history)
-        begin = max(0, end - self._history_events)
+        begin, end, pending = self._begin(walk), len(walk.history), walk.history[-1]
         opens = placement is Placement.NEW_SESSION
-        return Ask(number, walk, begin, end, walk.history[-1], Hidden.LIVE, True, walk.session_id, opens)
+        return Ask(number, walk, begin, end, walk.earlier, pending, Hidden.LIVE, True, walk.session_id, opens)
 
     def _again(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         """Answer an event that was delivered before as it was answered then, as far as that is still known."""
         decision.outcomes.duplicates += 1
         walk.redelivered = walk.state is not None or walk.applied > 0
-        event, end = sourced.event, len(walk.history)
-        begin = max(0, end - self._history_events)
+        event, end, begin = sourced.event, len(walk.history), self._begin(walk)
         index = walk.find(sourced, begin)
         if index is not None:
             session_id = walk.session_again(self.rules, index, begin)
             hidden = Hidden.LIVE if index == end - 1 else Hidden.REPLAYED
-            return Ask(number, walk, begin, index + 1, walk.history[index], hidden, False, session_id)
+            pending = walk.history[index]
+            return Ask(number, walk, begin, index + 1, walk.earlier, pending, hidden, False, session_id)
         if event.timestamp > sourced.now + self.rules.future_s:
             self._reject(number, sourced, walk, Placement.FUTURE, decision)
             return None
@@ -251,7 +253,10 @@ class Recommender:
             self._reject(number, sourced, walk, Placement.LATE, decision)
             return None
         alone = HistoryEvent(event.item_id, event.timestamp, event.event_type, event.event_value, sourced.offset)
-        return Ask(number, walk, begin, begin, alone, Hidden.NOTHING, False, "")
+        return Ask(number, walk, begin, begin, walk.earlier, alone, Hidden.NOTHING, False, "")
+
+    def _begin(self, walk: Walk) -> int:
+        return walk.retain(self._history_events, self._earlier_items)
 
     def _reject(self, number: int, sourced: SourcedEvent, walk: Walk, placement: Placement, decision: Decision) -> None:
         if placement is Placement.FUTURE:
@@ -267,6 +272,7 @@ class Recommender:
         if self._exclude_seen:
             seen.update(map(_item_id, ask.walk.history[ask.begin : ask.end]))
             seen.add(ask.pending.item_id)
+            seen.update(ask.earlier)
         return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, seen)]
 
     def _recommend(
@@ -309,6 +315,6 @@ class Recommender:
         place = walk.emitted.index(item_id) + 1 if item_id in walk.emitted else 0
         all_time = recent = 0
         if live is not None:
-            end = ask.end - 1 if self._exclude_seen else ask.begin
-            all_time, recent = live.places(item_id, walk.history, ask.begin, end)
+            had, earlier = walk.history[ask.begin : ask.end - 1], ask.earlier
+            all_time, recent = live.places(item_id, *((had, earlier) if self._exclude_seen else ((), {})))
         return Trial(walk.emitted_by or POPULARITY, ask.opens_session, place, all_time, recent)

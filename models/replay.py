@@ -7,7 +7,7 @@ event is placed, what one step of the model is. It is some thousand times slower
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.contracts import RankedItem
 from models.control import level
+from models.earlier import EARLIER_ITEMS
 from models.hrnn import StepInputs
 from models.sessions import Placement, SessionRules, place
 from models.state import HistoryEvent, UserState
@@ -46,14 +47,16 @@ class Replay:
     """By event."""
 
 
-def replay(rules: SessionRules, history_events: int, events: Iterable[SourcedEvent]) -> Replay:
+def replay(
+    rules: SessionRules, history_events: int, events: Iterable[SourcedEvent], earlier_items: int = EARLIER_ITEMS
+) -> Replay:
     """Apply the events of one partition in the order of its log, one by one."""
     result = Replay()
     for sourced in events:
         user_id = sourced.event.user_id
         history = result.histories.setdefault(user_id, [])
         state = result.states.get(user_id)
-        outcome, following = _apply(rules, history_events, state, history, sourced)
+        outcome, following = _apply(rules, history_events, earlier_items, state, history, sourced)
         result.outcomes.append(outcome)
         if following is not None:
             history.append(following.history[-1])
@@ -64,6 +67,7 @@ def replay(rules: SessionRules, history_events: int, events: Iterable[SourcedEve
 def _apply(
     rules: SessionRules,
     history_events: int,
+    earlier_items: int,
     state: UserState | None,
     history: list[HistoryEvent],
     sourced: SourcedEvent,
@@ -92,6 +96,12 @@ def _apply(
     origins = dict(state.origins) if state is not None else {}
     if forwarded:
         origins[origin.partition] = origin.offset
+    earlier = dict(state.earlier) if state is not None else {}
+    fallen = len(history) - history_events
+    if fallen >= 0:
+        item_id = history[fallen].item_id
+        count = earlier.pop(item_id, 0) + 1
+        earlier = dict([*earlier.items(), (item_id, count)][-earlier_items:])
     return Outcome.APPLIED, UserState(
         applied_offset=sourced.offset,
         origins=origins,
@@ -104,7 +114,15 @@ def _apply(
         model_version="",
         emitted=[],
         events=len(history) + 1,
+        earlier=earlier,
+        earlier_events=max(0, fallen + 1),
     )
+
+
+def fell_out(history: Sequence[HistoryEvent], history_events: int, earlier_items: int = EARLIER_ITEMS) -> list[str]:
+    """Name the items that are kept of a whole history beyond its newest events, the one that fell out last first."""
+    newest_first = dict.fromkeys(event.item_id for event in reversed(history[:-history_events]))
+    return list(newest_first)[:earlier_items]
 
 
 def forward_state(model: ServingModel, history: Sequence[HistoryEvent], h_events: int) -> Tensor:
@@ -129,11 +147,13 @@ def list_for(
     exclude_seen: bool = True,
     history_events: int | None = None,
     h_events: int | None = None,
+    earlier: Collection[str] = (),
 ) -> list[RankedItem]:
     """Make the list that follows the newest event of `history`.
 
     `h_events` of the events before it are in the hidden state (all, unless said otherwise), and the newest
-    `history_events` are not named (again all). Scores are not rounded, as they are for the stream.
+    `history_events` are not named (again all), nor are those of `earlier`. Scores are not rounded, as they are
+    for the stream.
     """
     before = len(history) - 1 if h_events is None else h_events
     h = forward_state(model, history, before).unsqueeze(0)
@@ -142,6 +162,8 @@ def list_for(
         retained = history if history_events is None else history[-history_events:]
         for event in retained:
             scores[model.catalogue.row(event.item_id)] = -math.inf
+        for item_id in earlier:
+            scores[model.catalogue.row(item_id)] = -math.inf
     return _ranked(model, scores, places)
 
 
@@ -153,6 +175,7 @@ def answer_for(
     exclude_seen: bool = True,
     history_events: int | None = None,
     h_events: int | None = None,
+    earlier: Collection[str] = (),
 ) -> list[RankedItem]:
     """Make the list that a request for the time `at` is answered with; `history` may be empty, else as in `list_for`.
 
@@ -160,7 +183,7 @@ def answer_for(
     """
     if history:
         gap_s = max(0.0, at - history[-1].timestamp)
-        return list_for(model, history, places, gap_s, exclude_seen, history_events, h_events)
+        return list_for(model, history, places, gap_s, exclude_seen, history_events, h_events, earlier)
     with torch.inference_mode():
         return _ranked(model, model.model.scores(model.model.initial(1))[0].numpy().astype(np.float64), places)
 

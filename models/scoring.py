@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models import own_history
+from models import earlier, own_history
 from models.contracts import RankedItem
 from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
@@ -42,6 +43,26 @@ class Moment:
             trends = trends[[table.rules.half_lives_s.index(half_life_s) for half_life_s in known]]
         with torch.inference_mode():
             return cls(table, model.model.decoder_at(torch.from_numpy(trends)))
+
+
+class _Had(NamedTuple):
+    """What B users have had, one after the other, and what is known of each."""
+
+    rows: Rows  # (N,) of the moment's table, or without a moment of the catalogue
+    known: Doubles  # (N,) when, or how often
+    lengths: Rows  # (B,)
+
+    def part(self, start: int, stop: int) -> _Had:
+        """Cut some users out."""
+        begin, end = int(self.lengths[:start].sum()), int(self.lengths[:stop].sum())
+        return _Had(self.rows[begin:end], self.known[begin:end], self.lengths[start:stop])
+
+    def laid_out(self) -> tuple[Rows, Doubles]:
+        """Lay each user's out in a row of its own: (B, S), (B, S), filled up with 0."""
+        real = np.arange(int(self.lengths.max(initial=0))) < self.lengths[:, None]
+        rows, known = np.zeros(real.shape, np.int64), np.zeros(real.shape)
+        rows[real], known[real] = self.rows, self.known
+        return rows, known
 
 
 class Scoring:
@@ -130,68 +151,87 @@ class Scoring:
         if self._initial:
             asked[self._initial] = self._h[self._initial]
         at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(self._asks, gaps_s.tolist(), strict=True)]
-        had, times, bounds = self._had(moment)
+        had = self._had(moment)
+        before = self._had_earlier(moment)
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(pending))
-            lengths = np.diff(bounds[start : stop + 1])
-            rows = had[bounds[start] : bounds[stop]]
+            both = had.part(start, stop), before.part(start, stop)
             if moment is None:
                 ranked = self._model.model.scores(asked[start:stop])
             else:
-                sparse = self._sparse(moment, lengths, rows, times[bounds[start] : bounds[stop]], at[start:stop])
-                rows[rows >= len(moment.decoder.bias)] = 0  # newer than the moment: no column is theirs
+                sparse = self._sparse(moment, *both, at[start:stop])
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
-            asks = np.repeat(np.arange(stop - start), lengths)
-            lists += self._best(ranked, (asks, rows) if exclude_seen else None, wanted[start:stop], moment)
+            seen = None
+            if exclude_seen:
+                asks = [np.repeat(np.arange(stop - start), part.lengths) for part in both]
+                rows = np.concatenate([part.rows for part in both])
+                if moment is not None:
+                    rows[rows >= len(moment.decoder.bias)] = 0  # newer than the moment: no column is theirs
+                seen = np.concatenate(asks), rows
+            lists += self._best(ranked, seen, wanted[start:stop], moment)
         return lists
 
-    def _sparse(self, moment: Moment, lengths: Rows, rows: Rows, times: Doubles, at: Sequence[float]) -> Sparse:
+    def _sparse(self, moment: Moment, had: _Had, before: _Had, at: Sequence[float]) -> Sparse:
         """Read what follows and what neighbours each user's last items, and what the user's own history says.
 
-        Of the table's `rows` (N,) and `times` (N,) the first `lengths` (B) are the first user's; users ask at `at` (B).
+        Users have `had` items at some times, and `before` those in numbers; they ask at `at` (B).
         """
         config, table = self._model.model.config, moment.table
         found = []
         if config.successor_half_life_s:
-            had, bounds = rows.tolist(), np.concatenate(([0], np.cumsum(lengths))).tolist()
-            last = [had[max(begin, end - NEIGHBOUR_ITEMS) : end] for begin, end in pairwise(bounds)]
+            rows, bounds = had.rows.tolist(), np.concatenate(([0], np.cumsum(had.lengths))).tolist()
+            last = [rows[max(begin, end - NEIGHBOUR_ITEMS) : end] for begin, end in pairwise(bounds)]
             looked_up = table.look_up(last, at)
             followers, scores = table.successors(looked_up)
             found.append((followers, successor_parts(scores)))
             if config.neighbours:
                 found.append(table.neighbours(looked_up))
         if config.repeats:
-            real = np.arange(int(lengths.max(initial=0))) < lengths[:, None]
-            laid, when = np.zeros(real.shape, np.int64), np.zeros(real.shape)
-            laid[real], when[real] = rows, times
-            found.append((laid, own_history.parts(laid, lengths, when, np.array(at))))
+            laid, when = had.laid_out()
+            found.append((laid, own_history.parts(laid, had.lengths, when, np.array(at))))
+        if config.earlier:
+            laid, counts = before.laid_out()
+            found.append((laid, earlier.parts(counts)))
         for laid, values in found:
             late = laid >= len(moment.decoder.bias)
             laid[late], values[late] = 0, 0.0
         return [(torch.from_numpy(laid), torch.from_numpy(values)) for laid, values in found]
 
-    def _had(self, moment: Moment | None) -> tuple[Rows, Doubles, Rows]:
-        """Find what users have had: rows (N,), of the moment's table if there is one, times (N,), each ask's bounds."""
+    def _had(self, moment: Moment | None) -> _Had:
+        """Find what users have had, and when."""
         # the pending item stands in the retained history, but for an event that was cut off it
         nothing = [ask.hidden is Hidden.NOTHING for ask in self._asks]
         columns = [
             row[None] if none else ask.walk.rows[ask.begin : ask.end]
             for ask, row, none in zip(self._asks, self._pending_rows, nothing, strict=True)
         ]
-        rows, bounds = np.concatenate(columns), np.concatenate(([0], np.cumsum(list(map(len, columns)))))
+        rows, lengths = np.concatenate(columns), np.fromiter(map(len, columns), np.int64, len(columns))
         if moment is None:
-            return rows, np.zeros(0), bounds
+            return _Had(rows, np.zeros(len(rows)), lengths)
         had = [
             [ask.pending] if none else ask.walk.history[ask.begin : ask.end]
             for ask, none in zip(self._asks, nothing, strict=True)
         ]
         times = np.fromiter((event.timestamp for events in had for event in events), np.float64, len(rows))
         if not rows.all():  # new items, which the table alone has rows of
-            for events, begin, end in zip(had, bounds.tolist(), bounds[1:].tolist(), strict=False):
+            end = 0
+            for events in had:
+                begin, end = end, end + len(events)
                 if not rows[begin:end].all():
                     rows[begin:end] = [moment.table.row(event.item_id) for event in events]
-        return rows, times, bounds
+        return _Had(rows, times, lengths)
+
+    def _had_earlier(self, moment: Moment | None) -> _Had:
+        """Find what users had before the retained history, and how often."""
+        each = [ask.earlier for ask in self._asks]
+        item_ids = list(chain.from_iterable(each))
+        counts = np.fromiter(chain.from_iterable(of_user.values() for of_user in each), np.float64, len(item_ids))
+        rows = self._model.catalogue.rows(item_ids)
+        if moment is not None:
+            new = np.flatnonzero(rows == 0)
+            rows[new] = [moment.table.row(item_ids[place]) for place in new.tolist()]
+        return _Had(rows, counts, np.fromiter(map(len, each), np.int64, len(each)))
 
     def _best(
         self, ranked: Tensor, seen: tuple[Rows, Rows] | None, places: Rows, moment: Moment | None

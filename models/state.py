@@ -12,7 +12,7 @@ import msgspec
 
 STATE_VERSION = 1
 HISTORY_EVENTS = 100
-"""How many events of a user are retained: the replay after a model swap, and what is not recommended again."""
+"""How many events of a user are retained: what own histories and the replay after a model swap are made of."""
 
 EMITTED_ITEMS = 10
 """How many places of the last list are kept, to count the live hit-rate at 10."""
@@ -55,6 +55,10 @@ class UserState(msgspec.Struct, array_like=True, frozen=True, gc=False):
     emitted: list[str]
     events: int
     """How many events were ever applied."""
+    earlier: dict[str, int] = {}
+    """What fell out of `history`: how often each item was had (see models/earlier.py)."""
+    earlier_events: int = 0
+    """How many events fell into `earlier`: fewer than are missing from `history` in what older releases have cut."""
 
 
 _encoder = msgspec.msgpack.Encoder()

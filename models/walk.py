@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from operator import attrgetter
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models import earlier
 from models.contracts import Event, Request, SessionRecord, Source, session_key
 from models.sessions import Piece, Placement, SessionRules, piece_at, place
 from models.signals import LAST_ITEMS, Transition, transitions
@@ -49,12 +50,13 @@ class Hidden(Enum):
 
 
 class Ask(NamedTuple):
-    """One list to be made, after `pending`; `walk.history[begin:end]` is not to be named in it."""
+    """One list to be made, after `pending`; `walk.history[begin:end]` and `earlier` are not to be named in it."""
 
     number: int  # of the event or request in the batch
     walk: Walk
     begin: int
     end: int
+    earlier: Mapping[str, int]  # what fell out of the retained history before `begin`
     pending: HistoryEvent
     hidden: Hidden
     is_new: bool
@@ -86,9 +88,12 @@ class Walk:
         "_touched",
         "applied",
         "applied_offset",
+        "earlier",
+        "earlier_events",
         "emitted",
         "emitted_by",
         "events",
+        "fallen",
         "first",
         "given",
         "h",
@@ -120,6 +125,8 @@ class Walk:
             self.applied_offset = -1
             self.origins: dict[int, int] = {}
             self.events = 0
+            self.earlier: Mapping[str, int] = {}
+            self.earlier_events = 0
             self.emitted: list[str] = []
             self.emitted_by = ""  # the weights that made the list; "" for none
             self._start, self._part, self._begin = 0.0, 0, 0
@@ -128,6 +135,7 @@ class Walk:
             self.applied_offset = state.applied_offset
             self.origins = state.origins
             self.events = state.events
+            self.earlier, self.earlier_events = state.earlier, state.earlier_events
             self.emitted = state.emitted
             self.emitted_by = state.model_version  # a state's weights are those of its last list
             self._start, self._part = state.session_start, state.session_part
@@ -135,6 +143,7 @@ class Walk:
             if self._begin < 0:  # not ours: what is left of the session must not overwrite its whole record,
                 self._begin = len(self.history)  # so the next event opens another part
         self.given = len(self.history)
+        self.fallen = 0  # how many of the history are in `earlier`, too
         self.session_id = session_key(user_id, self._start, self._part)
 
     def has_applied(self, sourced: SourcedEvent) -> bool:
@@ -166,6 +175,17 @@ class Walk:
         self.applied += 1
         self.events += 1
         return placement
+
+    def retain(self, history_events: int, earlier_items: int) -> int:
+        """Let all but the newest events fall out of what is retained -> where these begin."""
+        begin = max(0, len(self.history) - history_events)
+        if begin > self.fallen:
+            # another mapping, as asks hold the one before
+            fallen = [event.item_id for event in self.history[self.fallen : begin]]
+            self.earlier = earlier.fold(self.earlier, fallen, earlier_items)
+            self.earlier_events += len(fallen)
+            self.fallen = begin
+        return begin
 
     def _open(self, start: float, part: int) -> None:
         if self._begin in self._touched:
@@ -228,14 +248,15 @@ class Walk:
                 [(e.item_id, e.timestamp, e.event_type, e.event_value) for e in events],
             )
 
-    def state_after(self, history_events: int) -> UserState:
+    def state_after(self, history_events: int, earlier_items: int) -> UserState:
         """Write the state; one that no event was applied to is the given one itself."""
         if not self.applied and self.state is not None:
             return self.state
+        begin = self.retain(history_events, earlier_items)
         return UserState(
             self.applied_offset,
             self.origins,
-            self.history[-history_events:],
+            self.history[begin:],
             self._start,
             self._part,
             len(self.history) - self._begin,
@@ -244,4 +265,6 @@ class Walk:
             self.model_version,
             self.emitted,
             self.events,
+            dict(self.earlier),
+            self.earlier_events,
         )

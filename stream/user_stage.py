@@ -156,14 +156,17 @@ class UserStage:
         return {partition: encode_transitions(made) for partition, made in partitions.items()}
 
     def _count_popularity(self, partition: int) -> None:
-        """Count what the users of a partition have in their histories, once, as long as no model is there."""
+        """Count what is kept of what the users of a partition have had, once, as long as no model is there."""
         if partition in self._counted:
             return
         self._counted.add(partition)
         store = self._changelog.table.data
         for value in store._visible_values(store._db_for_partition(partition)):
-            for event in state.decode(value).history:
+            known = state.decode(value)
+            for event in known.history:
                 self.popularity.add(event.item_id)
+            for item_id, count in known.earlier.items():
+                self.popularity.add(item_id, count)
 
     # -- sending ----------------------------------------------------------------------------------------------------
 

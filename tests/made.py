@@ -37,6 +37,7 @@ def made_model(
             "successor_half_life_s": rules.successor_half_life_s,
             "neighbours": True,
             "repeats": True,
+            "earlier": True,
         }
     )
     config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]

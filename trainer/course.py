@@ -84,6 +84,7 @@ class Course:
             successor_half_life_s=settings.successor_half_life_s,
             neighbours=settings.neighbours and settings.successor_half_life_s > 0,
             repeats=settings.repeats,
+            earlier=settings.repeats,
             net=settings.net,
         )
         encoded = encode(histories, self.catalogue, config.control_bounds_s)

@@ -8,11 +8,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from models import own_history
+from models import earlier, own_history
+from models.earlier import EARLIER_ITEMS
 from models.hrnn import HRNNConfig, StepInputs, add_sparse
 from models.signal_table import NEIGHBOUR_ITEMS, LookedUp, SignalTable, successor_parts
 from models.signals import LAST_ITEMS, SignalRules
 from models.state import HISTORY_EVENTS
+from trainer.earlier_log import EarlierLog
 from trainer.encoding import encode
 from trainer.evaluation import states_before
 from trainer.fitting import Fitted, finish, fit, newest_slice
@@ -75,6 +77,8 @@ class Asked:
         self._h = self._model.step(h, StepInputs(*(tensor[at] for tensor in encoded.inputs)))
         rows = torch.from_numpy(np.append(0, learned.catalogue.rows(split.item_ids)))
         self._matrix, self._bias = self._model.output_matrix[rows], self._model.bias[rows]
+        earlier_known = self._model.config.earlier
+        self._earlier = EarlierLog(split.histories, HISTORY_EVENTS, EARLIER_ITEMS) if earlier_known else None
         self._done = 0
 
     @torch.inference_mode()
@@ -104,6 +108,9 @@ class Asked:
             places, lengths = split.histories.before(block, HISTORY_EVENTS)
             rows, times = np.where(places < block[:, None], split.rows[places], 0), split.histories.times[places]
             sparse.append((rows, own_history.parts(rows, lengths, times, np.array(at))))
+        if self._earlier is not None:
+            places, counts = self._earlier.before(block)
+            sparse.append((split.rows[places] * (counts > 0), earlier.parts(counts)))
         tensors = [(torch.from_numpy(rows), torch.from_numpy(values)) for rows, values in sparse]
         add_sparse(scores, tensors, sparse_weights)
         target = torch.from_numpy(split.rows[block])

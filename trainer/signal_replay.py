@@ -13,11 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models import own_history
+from models import earlier, own_history
 from models.catalogue import Catalogue
+from models.earlier import EARLIER_ITEMS
 from models.hrnn import HRNNConfig
 from models.signal_table import FLOOR, successor_parts
 from models.state import HISTORY_EVENTS
+from trainer.earlier_log import EarlierLog, next_same
 from trainer.histories import Histories, Ints
 from trainer.known_signals import Among, Known, Moments, SinceSnapshots
 from trainer.signal_log import Listed, signal_log
@@ -35,10 +37,11 @@ class SignalReplay:
         self._histories = histories
         self._device = device
         rules = config.signal_rules
-        assert rules is not None or config.repeats, "a model without signals has nothing to replay"
+        assert rules is not None or config.repeats or config.earlier, "a model without signals has nothing to replay"
         self._column = catalogue.rows(histories.item_ids) - 1  # (I), -1 for items that the catalogue does not have
         self._columns = self._column[histories.items]  # (N)
-        self._next_same = _next_same(histories) if config.repeats else self._columns
+        self._next_same = next_same(histories) if config.repeats else self._columns
+        self._earlier_log = EarlierLog(histories, HISTORY_EVENTS, EARLIER_ITEMS) if config.earlier else None
         self._times = histories.times
         self._position = np.empty(histories.n_events, np.int64)
         self._position[histories.order] = np.arange(histories.n_events)
@@ -89,6 +92,9 @@ class SignalReplay:
             sparse.append(self._sparse(*self._listed(self._log.neighbours, at)))
         if self._config.repeats:
             sparse.append(self._repeats(at))
+        if self._earlier_log is not None:
+            places, counts = self._earlier_log.before(at)
+            sparse.append(self._sparse(self._columns.take(places), earlier.parts(counts)))
         return Moments(len(at), self._since_snapshots(at) if self.n_trends else None, sparse)
 
     def trends(self, moments: Moments, room: Tensor, among: Among | None = None) -> Tensor:
@@ -151,13 +157,3 @@ class SignalReplay:
 
     def _on_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.asarray(array, np.float32)).to(self._device)
-
-
-def _next_same(histories: Histories) -> Ints:
-    """Find when each event's user has the same item again: (N) events, N for never."""
-    users, items, n = histories.users, histories.items, histories.n_events
-    order = np.lexsort((np.arange(n), items, users))
-    following = np.full(n, n, np.int64)
-    same = (np.diff(users[order]) == 0) & (np.diff(items[order]) == 0)
-    following[order[:-1][same]] = order[1:][same]
-    return following

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,10 +22,11 @@ from models.contracts import (
     decode_request,
     rec_id,
 )
+from models.earlier import fold
 from models.replay import Outcome, Replay, forward_state, replay
 from models.sessions import SessionRules
 from models.signals import SignalRules
-from models.state import HISTORY_EVENTS, UserState
+from models.state import HISTORY_EVENTS, HistoryEvent, UserState
 from models.weights import ServingModel
 from stream.cli.audit_lists import Answer, wrong_answers
 from stream.cli.audit_signals import audit_signals
@@ -316,6 +317,10 @@ def _difference(
     for name in ("applied_offset", "origins", "events", "history", "session_start", "session_part", "session_len"):
         if getattr(expected, name) != getattr(found, name):
             return f"{name}: {str(getattr(found, name))[-200:]}, not {str(getattr(expected, name))[-200:]}"
+    kept = found.earlier_events == expected.earlier_events  # else an older release has cut the history first
+    earlier = expected.earlier if kept else _earlier(found, of_partition.histories[user_id])
+    if list(found.earlier.items()) != list(earlier.items()):
+        return f"earlier: {str(found.earlier)[-200:]}, not {str(earlier)[-200:]}"
     if found.model_version == "":
         return "" if found.h == b"" else "h: without a model"
     model = models.get(found.model_version)
@@ -325,6 +330,12 @@ def _difference(
     right = forward_state(model, of_partition.histories[user_id], found.h_events).numpy()
     off = float(np.abs(h - right).max())
     return "" if off <= H_TOLERANCE else f"h: off by {off:.2g} after {found.h_events} events"
+
+
+def _earlier(found: UserState, history: Sequence[HistoryEvent]) -> dict[str, int]:
+    """Count the items of as many events as the state says, of those that fell out of the retained ones last."""
+    fallen = [event.item_id for event in history[: len(history) - len(found.history)]]
+    return fold({}, fallen[max(0, len(fallen) - found.earlier_events) :])
 
 
 def _models(topic: Mapping[int, list[Record]]) -> dict[str, ServingModel]:

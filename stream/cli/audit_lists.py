@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.control import level, levels
 from models.hrnn import StepInputs
-from models.replay import Replay
+from models.replay import Replay, fell_out
 from models.state import HISTORY_EVENTS, HistoryEvent
 from models.weights import ServingModel
 
@@ -34,6 +34,13 @@ class Answer:
     scores: npt.NDArray[np.float64]
 
 
+class _Asked(NamedTuple):
+    answer: Answer
+    h: Tensor  # (LH,) before its event
+    pending: HistoryEvent  # its event
+    seen: set[str]  # what the user has had, as far as that is kept
+
+
 def wrong_answers(
     model: ServingModel,
     replays: Mapping[int, Replay],
@@ -48,7 +55,7 @@ def wrong_answers(
         by_user.setdefault((answer.partition, answer.user_id), []).append(answer)
     users = sorted(by_user, key=lambda user: len(replays[user[0]].histories.get(user[1], ())))
     for begin in range(0, len(users), USERS_AT_ONCE):
-        asked: list[tuple[Answer, Tensor, Sequence[HistoryEvent]]] = []
+        asked: list[_Asked] = []
         some = users[begin : begin + USERS_AT_ONCE]
         chains = []
         for partition, user_id in some:
@@ -57,18 +64,22 @@ def wrong_answers(
             known = [place for place in places if place >= 0]
             # a state made anew under new weights begins with what was retained then
             first = max(0, min(known, default=0) - HISTORY_EVENTS)
-            chains.append((history[first:], first, places))
-        hs = _forward(model, [history for history, _, _ in chains])
+            chains.append((history, first, places))
+        hs = _forward(model, [history[first:] for history, first, _ in chains])
         for (partition, user_id), (history, first, places), of_user in zip(some, chains, hs, strict=True):
             for answer, place in zip(by_user[partition, user_id], places, strict=True):
                 if place < 0:
                     yield answer, "its event was never applied"
                     continue
-                here = place - first
-                before = of_user[here - 1] if here else model.model.initial(1)[0]
-                asked.append((answer, before, history[: here + 1]))
+                before = of_user[place - first - 1] if place > first else model.model.initial(1)[0]
+                asked.append(_Asked(answer, before, history[place], _seen(history[: place + 1])))
         for start in range(0, len(asked), LISTS_AT_ONCE):
             yield from _compare(model, asked[start : start + LISTS_AT_ONCE], top_k, asking_gap_s, exclude_seen)
+
+
+def _seen(history: Sequence[HistoryEvent]) -> set[str]:
+    """Name what a list after a user's whole history leaves out."""
+    return {*(event.item_id for event in history[-HISTORY_EVENTS:]), *fell_out(history, HISTORY_EVENTS)}
 
 
 def _place_of(offset: int, history: Sequence[HistoryEvent]) -> int:
@@ -104,13 +115,13 @@ def _forward(model: ServingModel, histories: Sequence[Sequence[HistoryEvent]]) -
 @torch.inference_mode()
 def _compare(
     model: ServingModel,
-    asked: Sequence[tuple[Answer, Tensor, Sequence[HistoryEvent]]],
+    asked: Sequence[_Asked],
     top_k: int,
     asking_gap_s: float,
     exclude_seen: bool,
 ) -> Iterator[tuple[Answer, str]]:
     catalogue = model.catalogue
-    pending = [history[-1] for _, _, history in asked]
+    pending = [one.pending for one in asked]
     given = StepInputs(
         torch.tensor([catalogue.row(event.item_id) for event in pending]),
         torch.full((len(pending),), level(asking_gap_s, model.model.config.control_bounds_s)),
@@ -118,17 +129,16 @@ def _compare(
         torch.tensor([catalogue.standardized(event.event_value) for event in pending]),
     )
     if model.model.config.n_trends + model.model.config.n_sparse:
-        for answer, _, history in asked:
-            if why := _why_misshapen(answer, history, top_k, exclude_seen):
-                yield answer, why
+        for one in asked:
+            if why := _why_misshapen(one.answer, one.seen if exclude_seen else set(), top_k):
+                yield one.answer, why
         return
-    scores = model.model.scores(model.model.step(torch.stack([h for _, h, _ in asked]), given))
+    scores = model.model.scores(model.model.step(torch.stack([one.h for one in asked]), given))
     if exclude_seen:
-        for row, (_, _, history) in enumerate(asked):
-            seen = [catalogue.row(event.item_id) for event in history[-HISTORY_EVENTS:]]
-            scores[row, seen] = -torch.inf
+        for row, one in enumerate(asked):
+            scores[row, list(map(catalogue.row, one.seen))] = -torch.inf
     best = torch.topk(scores, min(top_k, scores.shape[1]), 1).values.numpy()
-    for row, (answer, _, _) in enumerate(asked):
+    for row, (answer, *_) in enumerate(asked):
         expected = best[row][np.isfinite(best[row])]
         named = scores[row].numpy()[catalogue.rows(answer.items)]
         why = _why_wrong(answer, expected, named)
@@ -136,12 +146,11 @@ def _compare(
             yield answer, why
 
 
-def _why_misshapen(answer: Answer, history: Sequence[HistoryEvent], top_k: int, exclude_seen: bool) -> str:
+def _why_misshapen(answer: Answer, seen: set[str], top_k: int) -> str:
     """Say what no list may be, whatever the signals said."""
-    seen = {event.item_id for event in history[-HISTORY_EVENTS:]}
     if not len(answer.items) <= top_k or len(set(answer.items)) != len(answer.items):
         return f"{len(answer.items)} items, {len(set(answer.items))} of them distinct"
-    if exclude_seen and not seen.isdisjoint(answer.items):
+    if not seen.isdisjoint(answer.items):
         return f"names what the user has had: {seen.intersection(answer.items)}"
     if not np.isfinite(answer.scores).all() or (np.diff(answer.scores) > 0).any():
         return "its scores are not finite, or do not fall"

@@ -16,7 +16,7 @@ MEASURED_RATE = {10_506: 6_065.0, 27_000: 4_924.0}
 # The packaged events by `hrnn produce` to two workers, their last 40,000 once more at later times under a model; the
 # newest value of each user on `hrnn-users-changelog`, `ps`, and the brokers' segments by `du`.
 STATE_BYTES = 890  # 9,423 users of 17 events each
-STATE_BYTES_FULL = 4_000  # 187 users of 100 events or more, the most that is kept
+STATE_BYTES_FULL = 8_000  # 100 events and 500 items before them, all that is kept: MovieLens' fullest, encoded
 WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
 TABLES = 2  # users' states and items' signals: a store each for every partition
 # 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns and sums with it

@@ -56,7 +56,8 @@ def plan(
         ],
     )
     if not state_bytes:
-        note(f"states of {STATE_BYTES:,} bytes, for 17 events a user; up to {STATE_BYTES_FULL:,} at 100: --state-bytes")
+        most = f"up to {STATE_BYTES_FULL:,} for thousands"
+        note(f"states of {STATE_BYTES:,} bytes, for 17 events a user; {most}: --state-bytes")
 
 
 def _size(count: float) -> str:

@@ -20,6 +20,7 @@ from models.contracts import Source
 from models.live_items import LiveItems
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender, UserKey
+from models.replay import fell_out
 from models.sessions import SessionRules
 from models.state import HISTORY_EVENTS, HistoryEvent, UserState
 from models.walk import SourcedEvent
@@ -74,8 +75,8 @@ def exactness() -> dict[str, float]:
     for offset, event in enumerate(events):
         history = histories.setdefault(event.user_id, [])
         if history and offset >= 0.8 * len(events):
-            end = len(history)
-            places = live.places(event.item_id, history, max(0, end - HISTORY_EVENTS), end)
+            earlier = dict.fromkeys(fell_out(history, HISTORY_EVENTS), 1)
+            places = live.places(event.item_id, history[-HISTORY_EVENTS:], earlier)
             hits += [places[0] > 0, places[1] > 0, *exact.hits(event)]
             trials += 1
         exact.learn(event)

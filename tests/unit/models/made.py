@@ -21,7 +21,7 @@ def serving(
 ) -> ServingModel:
     """A model with random weights, packed and unpacked as one that serves is."""
     shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0, "neighbours": True}
-    shape["repeats"] = True
+    shape |= {"repeats": True, "earlier": True}
     catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click", "buy"], 3.0, 2.0)
     config = HRNNConfig(n_items, 2, hidden_dimension=hidden, layers=layers, **(shape if signals else {}))
     with torch.random.fork_rng():

@@ -185,6 +185,7 @@ SIGNALS: dict[str, Any] = {
     "successor_half_life_s": 86400.0,
     "neighbours": True,
     "repeats": True,
+    "earlier": True,
 }
 
 
@@ -202,11 +203,14 @@ def test_scores_with_signals_are_their_sum() -> None:
     values[rows == 0] = 0
     near = (torch.tensor([[7, 2], [0, 0], [3, 0]]), torch.tensor([[[0.5], [1.0]], [[0.0], [0.0]], [[2.0], [0.0]]]))
     seen = (torch.tensor([[4], [4], [0]]), torch.rand(3, 1, 5) * torch.tensor([1.0, 1.0, 0.0])[:, None, None])
-    scores = model.scores(h, model.decoder_at(trends), [(rows, values), near, seen])
+    before = torch.tensor([[9, 4], [0, 0], [1, 0]]), torch.rand(3, 2, 2)
+    before[1][before[0] == 0] = 0
+    scores = model.scores(h, model.decoder_at(trends), [(rows, values), near, seen, before])
     a, s = model.mixture_of(h)
     for b in range(3):
         expected = model.output_matrix @ model.queries(h)[b] + model.bias + a[b] @ trends
-        for weights, (at, worth) in [(s[b, :4], (rows, values)), (s[b, 4:5], near), (s[b, 5:], seen)]:
+        said = [(s[b, :4], (rows, values)), (s[b, 4:5], near), (s[b, 5:10], seen), (s[b, 10:], before)]
+        for weights, (at, worth) in said:
             for row, value in zip(at[b], worth[b], strict=True):
                 expected[row] += weights @ value
         assert torch.allclose(scores[b, 1:], expected[1:], atol=1e-5)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -33,9 +35,11 @@ def take(live: LiveItems, **counts: int) -> None:
         live.take(f"other-{n}", 10.0)
 
 
-def place(live: LiveItems, item_id: str, *had: str) -> tuple[int, int]:
-    past = history(*had)
-    return live.places(item_id, past, 0, len(past))
+NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+
+
+def place(live: LiveItems, item_id: str, *had: str, earlier: Mapping[str, int] = NO_COUNTS) -> tuple[int, int]:
+    return live.places(item_id, history(*had), earlier)
 
 
 def test_places_are_by_count_without_what_the_user_has_had() -> None:
@@ -45,6 +49,8 @@ def test_places_are_by_count_without_what_the_user_has_had() -> None:
     assert [place(live, item_id) for item_id in ("a", "b", "c", "never")] == [(1, 1), (2, 2), (3, 3), (0, 0)]
     assert place(live, "c", "a", "a", "z") == (2, 2)
     assert place(live, "b", "b") == (0, 0)
+    assert place(live, "c", "b", earlier={"a": 2, "z": 1}) == (1, 1)
+    assert place(live, "b", earlier={"b": 1}) == (0, 0)
 
 
 def test_the_tenth_place_is_the_last() -> None:

@@ -94,12 +94,26 @@ def test_what_was_seen_is_listed_only_if_wanted() -> None:
     assert set(listed(decided(*events, recommender=unseen), 9)) == {f"item-{n}" for n in range(10, 30)}
 
 
-def test_what_left_the_retained_history_may_be_listed_again() -> None:
+def test_what_left_the_retained_history_is_not_listed_again_until_it_is_forgotten() -> None:
     events = [sourced(n, item_id=f"item-{n}", timestamp=1000.0 + n) for n in range(10)]
-    short = Recommender(SessionRules(max_session_events=4), top_k=30, history_events=4)
+    short = Recommender(SessionRules(max_session_events=4), top_k=30, history_events=4, earlier_items=3)
     decision = decided(*events, recommender=short)
-    assert {f"item-{n}" for n in range(30)} - set(listed(decision, 9)) == {f"item-{n}" for n in range(6, 10)}
-    assert [event.offset for event in decision.states[HERE].history] == [6, 7, 8, 9]
+    assert {f"item-{n}" for n in range(30)} - set(listed(decision, 9)) == {f"item-{n}" for n in range(3, 10)}
+    assert {f"item-{n}" for n in range(30)} - set(listed(decision, 5)) == {f"item-{n}" for n in range(6)}
+    state = decision.states[HERE]
+    assert [event.offset for event in state.history] == [6, 7, 8, 9]
+    assert (state.earlier, state.earlier_events) == ({"item-3": 1, "item-4": 1, "item-5": 1}, 6)
+    popular = decided(sourced(10, item_id="item-9", timestamp=1010.0), model=None, states=decision.states)
+    assert popular.states[HERE].earlier == state.earlier  # a longer setting finds nothing more
+
+
+def test_a_state_of_an_older_release_keeps_what_falls_out_from_now_on() -> None:
+    events = [sourced(n, item_id=f"item-{n % 5}", timestamp=1000.0 + n) for n in range(10)]
+    short = Recommender(SessionRules(max_session_events=4), top_k=30, history_events=4)
+    before = decided(*events, recommender=short).states[HERE]
+    older = msgspec.structs.replace(before, earlier={}, earlier_events=0)
+    after = decided(sourced(10, timestamp=1010.0), states={HERE: older}, recommender=short).states[HERE]
+    assert (after.earlier, after.earlier_events) == ({"item-1": 1}, 1)
 
 
 def test_the_time_of_asking_changes_the_list() -> None:
@@ -222,7 +236,7 @@ def test_an_event_from_before_the_retained_history_is_answered_alone() -> None:
     short = Recommender(SessionRules(max_session_events=2), top_k=30, history_events=2)
     first = decided(*events, recommender=short)
     again = decided(events[1], states=first.states, recommender=short)
-    assert len(again.recommendations[0][1].items) == 29
+    assert {f"item-{n}" for n in range(30)} - set(listed(again, 0)) == {"item-0", "item-1", "item-2"}
     assert again.recommendations[0][1].session_id == ""
     assert again.rejects == []
     assert again.sessions == {}

@@ -36,9 +36,11 @@ GAPS = [-7200.0, -1.0, 0.0, 59.0, 60.0, 1800.0, 3600.0, 86400.0, 1e7]
 States = dict[UserKey, UserState]
 
 
-def recommender(asking_gap_s: float = 0.0, history_events: int = 100, *, exclude_seen: bool = True) -> Recommender:
+def recommender(
+    asking_gap_s: float = 0.0, history_events: int = 100, *, exclude_seen: bool = True, earlier_items: int = 4
+) -> Recommender:
     rules = SessionRules(max_session_events=min(history_events, 3))
-    return Recommender(rules, PLACES, exclude_seen, history_events, asking_gap_s)
+    return Recommender(rules, PLACES, exclude_seen, history_events, asking_gap_s, earlier_items)
 
 
 def states_of(*events: SourcedEvent, model: ServingModel | None = MODEL) -> States:
@@ -123,7 +125,7 @@ def test_an_answer_is_the_list_of_the_newest_event_at_another_time_of_asking(cas
     moment = moment_of(MODEL, case.log) if case.with_moment else None
     decisions = {
         gap_s: Recommender(
-            SessionRules(max_session_events=3), 40, case.exclude_seen, case.history_events, gap_s
+            SessionRules(max_session_events=3), 40, case.exclude_seen, case.history_events, gap_s, 4
         ).decide(MODEL, Popularity(), {}, case.log, 5.0, moment)
         for gap_s in {gap_s for _, gap_s, _ in case.asks} | {0.0}
     }
@@ -171,7 +173,14 @@ def test_answers_under_any_weights_are_those_of_plain_loops(case: Case) -> None:
                 continue  # more is in h than the state retains: the test before this one holds these
             replayed = state.h_events if state.model_version == model.version else len(state.history) - 1
             ranked = answer_for(
-                model, state.history, request.request.at, 100, case.exclude_seen, case.history_events, replayed
+                model,
+                state.history,
+                request.request.at,
+                100,
+                case.exclude_seen,
+                case.history_events,
+                replayed,
+                state.earlier,
             )
             same_list(answer.items, ranked, request.request.k or PLACES)
             assert answer.model_version == model.version
@@ -321,9 +330,10 @@ def test_each_of_many_requests_has_its_own_time_and_length() -> None:
         assert msgspec.structs.replace(answer, items=[]) == msgspec.structs.replace(alone, items=[])
 
 
-def test_what_a_smaller_setting_no_longer_retains_may_be_listed() -> None:
+def test_what_smaller_settings_no_longer_keep_may_be_listed() -> None:
     states = states_of(*(sourced(n, item_id=f"item-{n}", timestamp=1000.0 + n) for n in range(9)))
-    [answer] = recommender(history_events=4).answer(MODEL, Popularity(), states, [asked(0, at=1010.0, k=30)], 9.0)
+    smaller = recommender(history_events=4, earlier_items=2)
+    [answer] = smaller.answer(MODEL, Popularity(), states, [asked(0, at=1010.0, k=30)], 9.0)
     assert {f"item-{n}" for n in range(30)} - {item.item_id for item in answer.items} == {
-        f"item-{n}" for n in range(5, 9)
+        f"item-{n}" for n in range(3, 9)
     }

@@ -16,7 +16,7 @@ from tests.unit.models.made import sourced
 def following_the_crowd() -> ServingModel:
     """A model whose scores are its signals alone."""
     shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0}
-    config = HRNNConfig(5, 0, hidden_dimension=4, neighbours=True, repeats=True, net=False, **shape)
+    config = HRNNConfig(5, 0, hidden_dimension=4, neighbours=True, repeats=True, earlier=True, net=False, **shape)
     model, catalogue = HRNN(config), Catalogue([f"item-{n}" for n in range(5)])
     blob = pack(model, catalogue)
     manifest = describe(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ states = st.builds(
     model_version=texts,
     emitted=st.lists(texts, max_size=10),
     events=st.integers(0, 2**60),
+    earlier=st.dictionaries(texts, st.integers(1, 2**31), max_size=5),
+    earlier_events=st.integers(0, 2**60),
 )
 
 
@@ -43,6 +46,13 @@ def test_no_bytes_raise_anything_but_bad_state(state: UserState, data: st.DataOb
     for junk in (bytes(value), bytes(value[: data.draw(st.integers(0, len(value)))])):
         with contextlib.suppress(BadState):
             decode(junk)
+
+
+@given(states)
+def test_a_state_of_before_anything_was_kept_of_what_fell_out_is_read(state: UserState) -> None:
+    *older, _, _ = msgspec.msgpack.decode(encode(state)[9:])
+    value = encode(state)[:9] + msgspec.msgpack.encode(older)
+    assert decode(value) == msgspec.structs.replace(state, earlier={}, earlier_events=0)
 
 
 def test_another_version_is_named() -> None:

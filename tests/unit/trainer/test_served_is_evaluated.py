@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from models.state import UserState
 from models.walk import SourcedEvent, SourcedRequest
 from tests.unit.trainer.logs import drawn
 from tests.unit.trainer.made import served
+from trainer import recipes_hrnn
 from trainer.encoding import build_catalogue
 from trainer.fitting import Fitted
 from trainer.histories import from_events
@@ -28,25 +30,33 @@ LAST = 3  # items that lead to the next one
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.integers(12, 70), st.integers(1, 2))
-def test_what_an_evaluation_scores_is_what_a_worker_lists(seed: int, n: int, layers: int) -> None:
+@given(st.integers(0, 10**6), st.integers(12, 70), st.integers(1, 2), st.sampled_from([(100, 500), (10, 4), (12, 500)]))
+def test_what_an_evaluation_scores_is_what_a_worker_lists(
+    seed: int, n: int, layers: int, kept: tuple[int, int]
+) -> None:
     """Event by event: the worker's code with its states and a table, the evaluation's with its arrays."""
     events = drawn(seed, n, users=3)
     split = split_at(from_events(events), 0.5)
     catalogue = build_catalogue(split.training(), split.training().order)
     shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0}
-    shape |= {"neighbours": True, "repeats": True, "hidden_dimension": 6, "layers": layers}
+    shape |= {"neighbours": True, "repeats": True, "earlier": True, "hidden_dimension": 6, "layers": layers}
     torch.manual_seed(seed)
     model = HRNN(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
     torch.nn.init.normal_(model.mixture.weight)
     torch.nn.init.normal_(model.bias)
     learned = Fitted(model.requires_grad_(False), catalogue, 0.0, 0.0, 0, 0.0, False)
     live = Live(split, model.config)
-    evaluation = Asked(learned, split, live, split.asked)
+    history_events, earlier_items = kept
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes_hrnn, "HISTORY_EVENTS", history_events)
+        patch.setattr(recipes_hrnn, "EARLIER_ITEMS", earlier_items)
+        evaluation = Asked(learned, split, live, split.asked)
+        scored = {place: evaluation.answer(np.array([place])).scores[0].clone() for place in split.asked.tolist()}
     serving = served(learned, 0.0)
     assert model.config.signal_rules is not None
     table = SignalTable(model.config.signal_rules, serving.catalogue.item_ids)
-    worker = Recommender(SessionRules(), 100, exclude_seen=False)
+    rules = SessionRules(max_session_events=min(history_events, 100))
+    worker = Recommender(rules, 100, False, history_events, earlier_items=earlier_items)
     states: dict[tuple[int, str], UserState] = {}
     last: dict[str, list[int]] = {}
     asked = {split.histories.order.tolist().index(place): place for place in split.asked.tolist()}
@@ -55,7 +65,7 @@ def test_what_an_evaluation_scores_is_what_a_worker_lists(seed: int, n: int, lay
             request = SourcedRequest(Request("r", event.user_id, event.timestamp), 0, 0.0, Source("requests", 0, 0))
             moment = Moment.of(serving, table, event.timestamp)
             [answer] = worker.answer(serving, Popularity(), states, [request], 0.0, moment)
-            scores = evaluation.answer(np.array([asked[number]])).scores[0]
+            scores = scored[asked[number]]
             rows = {item_id: row for row, item_id in enumerate(split.item_ids, 1)}
             assert len(answer.items) == table.n_rows - 1
             listed = torch.tensor([item.score for item in answer.items])

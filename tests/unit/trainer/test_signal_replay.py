@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import own_history
+from models import earlier, own_history
 from models.catalogue import Catalogue
 from models.hrnn import HRNNConfig
 from models.signal_table import NEIGHBOUR_ITEMS, PARTS, SignalTable, successor_parts
 from tests.unit.trainer.logs import drawn
-from trainer import signal_log
+from trainer import signal_log, signal_replay
 from trainer.encoding import build_catalogue
 from trainer.histories import Histories, from_events
 from trainer.known_signals import Among
@@ -33,18 +33,30 @@ def replayed(
         successor_half_life_s=86400.0,
         neighbours=True,
         repeats=True,
+        earlier=True,
     )
     return histories, catalogue, config, SignalReplay(histories, catalogue, config, device)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6), st.integers(2, 120), st.sampled_from([1.0, 0.5]), st.integers(1, 40))
-def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known: float, stride: int) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 120),
+    st.sampled_from([1.0, 0.5]),
+    st.integers(1, 40),
+    st.sampled_from([(100, 500), (8, 4)]),
+)
+def test_each_event_sees_what_the_stream_knew_before_it(
+    seed: int, n: int, known: float, stride: int, kept: tuple[int, int]
+) -> None:
+    history_events, earlier_items = kept
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signal_log, "SHORTEST", stride)
+        patch.setattr(signal_replay, "HISTORY_EVENTS", history_events)
+        patch.setattr(signal_replay, "EARLIER_ITEMS", earlier_items)
         histories, catalogue, config, replay = replayed(seed, n, known)
+        read = replay.read(torch.arange(n))
     assert config.signal_rules is not None
-    read = replay.read(torch.arange(n))
     # what the stream counts does not depend on what a model knows: items that it does not know count, too
     table = SignalTable(config.signal_rules, histories.item_ids)
     shown = np.array([table.row(item_id) for item_id in catalogue.item_ids])
@@ -67,11 +79,15 @@ def test_each_event_sees_what_the_stream_knew_before_it(seed: int, n: int, known
         assert dense[1].numpy() == pytest.approx(neighbours[shown], rel=4e-3)
         had = np.zeros((table.n_rows, own_history.PARTS))
         if before:
-            rows, times = np.array([before]).transpose(2, 0, 1)
+            rows, times = np.array([before[-history_events:]]).transpose(2, 0, 1)
             # items that the model does not know count among the events, but nothing is said of them
             rows = np.where(np.isin(rows, shown), rows, 0).astype(np.int64)
-            np.add.at(had, rows[0], own_history.parts(rows, np.array([len(before)]), times, np.array([t]))[0])
+            np.add.at(had, rows[0], own_history.parts(rows, np.array([rows.shape[1]]), times, np.array([t]))[0])
         assert dense[2].numpy() == pytest.approx(had[shown])
+        fallen = earlier.fold({}, [str(row) for row, _ in before[:-history_events]], earlier_items)
+        had_before = np.zeros((table.n_rows, earlier.PARTS))
+        had_before[[int(row) for row in fallen]] = earlier.parts(np.array([list(fallen.values())]))[0]
+        assert dense[3].numpy() == pytest.approx(had_before[shown])
         table.follow([row for row, _ in before[-3:]], row, t)
         table.occur(row, t)
         before.append((row, t))

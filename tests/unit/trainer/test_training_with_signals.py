@@ -74,7 +74,7 @@ def test_a_split_is_fitted_once_by_the_same_settings() -> None:
 
 def test_neighbours_are_not_looked_at_where_nothing_is_known_to_follow() -> None:
     histories = from_events(drawn(3, 200))
-    for successor_half_life_s, parts in ((3600.0, 10), (0.0, 5)):
+    for successor_half_life_s, parts in ((3600.0, 12), (0.0, 7)):
         settings = FITTING.model_copy(update={"successor_half_life_s": successor_half_life_s, "epochs": 1})
         config = fit(histories, math.inf, settings).model.config
         assert (config.neighbours, config.n_sparse) == (successor_half_life_s > 0, parts)
