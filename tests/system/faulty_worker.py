@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import stream.user_stage
-from models import weights
+from models import earlier, weights
 from models.recommender import Decision, Recommender
 from models.sessions import Placement, SessionRules
 from models.walk import SourcedEvent, Walk
@@ -76,6 +76,11 @@ def uncounted() -> None:
     _forget_one("transitions")
 
 
+def forgetful() -> None:
+    """Keep nothing of what falls out of a user's history."""
+    earlier.fold = lambda *_: {}
+
+
 def _forget_one(what: str) -> None:
     """Leave one out of what decisions list."""
     decide, seen = Recommender.decide, 0
@@ -98,6 +103,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "torn": torn,
     "silent": silent,
     "uncounted": uncounted,
+    "forgetful": forgetful,
     "none": lambda: None,
 }
 

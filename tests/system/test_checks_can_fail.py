@@ -12,7 +12,7 @@ from tests.running import Deployment, assert_passes, made_events, wait_until
 EVENTS = 300
 
 
-async def audited_with(fault: str, kafka: str, topic_prefix: str, folder: Path) -> AuditReport:
+async def audited_with(fault: str, kafka: str, topic_prefix: str, folder: Path, users: int = 40) -> AuditReport:
     """Play events past a worker with a fault, a swap amidst them, and audit what came of it."""
     with Deployment(kafka, topic_prefix, folder) as deployment:
         deployment.publish("v1", seed=1)
@@ -24,11 +24,11 @@ async def audited_with(fault: str, kafka: str, topic_prefix: str, folder: Path) 
             return done >= client.sent and worker.metric("rec_consumer_lag_records") == 0
 
         async with deployment.client() as client:
-            await client.send(made_events(EVENTS))
+            await client.send(made_events(EVENTS, users=users))
             await asyncio.to_thread(wait_until, at_rest)
             await asyncio.to_thread(deployment.publish, "v2", seed=2)
             await asyncio.to_thread(wait_until, lambda: worker.metric("rec_model_info", 'version="v2"'))
-            await client.send(made_events(EVENTS, seed=1, start=time.time()))
+            await client.send(made_events(EVENTS, users=users, seed=1, start=time.time()))
             await asyncio.to_thread(wait_until, at_rest)
         assert await asyncio.to_thread(worker.stop) == 0
         return await deployment.audited()
@@ -71,3 +71,15 @@ async def test_what_the_item_stage_was_not_told_is_found(kafka: str, topic_prefi
     assert (report.lost, report.wrong_states, report.wrong_lists) == (0, 0, 0), report
     assert report.wrong_signals == 1, report
     assert not report.passed
+
+
+async def test_what_fell_out_of_histories_is_held_against_the_log(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.mkdir()
+    wrong.mkdir()
+    assert_passes(await audited_with("none", kafka, f"{topic_prefix}right-", right, users=2))
+    report = await audited_with("forgetful", kafka, f"{topic_prefix}wrong-", wrong, users=2)
+    assert (report.lost, report.wrong_states) == (0, 2), report
+    assert report.wrong_lists > 0, report
