@@ -39,5 +39,5 @@ def parts(counts: Rows | Doubles) -> Floats:
     """Weigh what B users had so often, 0 where there is nothing: (B, S) -> (B, S, PARTS)."""
     said = np.empty((len(counts), PARTS, counts.shape[1]), np.float32)  # each part along the items, as in own_history
     said[:, 0] = counts > 0
-    np.log2(np.maximum(counts, 1), out=said[:, 1], casting="same_kind")
+    np.log2(np.maximum(counts.astype(np.float32), 1), out=said[:, 1])  # in two thirds of float64's time
     return said.transpose(0, 2, 1)

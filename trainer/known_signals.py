@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.hrnn import add_sparse
+from trainer.histories import Ints
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,23 @@ class Moments:
     events: int  # B
     since: SinceSnapshots | None  # None where no trends are looked at
     sparse: list[tuple[Tensor, Tensor]]  # columns (B, S) int64, values (B, S, parts): 0 where there is none
+    lengths: list[Ints]  # (B,) of each of these: beyond, there is none for sure
 
     def __len__(self) -> int:
         """Count the events."""
         return self.events
 
     def part(self, begin: int, end: int) -> Moments:
-        """Cut some out."""
+        """Cut some out, no wider than they need: few users have had as much as one of them."""
         end = min(end, self.events)
         since = self.since and SinceSnapshots(*(table[begin:end] for table in self.since))
-        return Moments(end - begin, since, [(columns[begin:end], values[begin:end]) for columns, values in self.sparse])
+        lengths = [of_part[begin:end] for of_part in self.lengths]
+        widths = [int(of_part.max(initial=0)) for of_part in lengths]
+        sparse = [
+            (columns[begin:end, :width], values[begin:end, :width])
+            for (columns, values), width in zip(self.sparse, widths, strict=True)
+        ]
+        return Moments(end - begin, since, sparse, lengths)
 
     def within(self, among: Among) -> Moments:
         """Leave out what is said of columns that are not asked for, and name the others by their places."""
@@ -68,7 +76,7 @@ class Moments:
             real, places = real.gather(1, front), places.gather(1, front)
             levels = since.levels.gather(2, front.unsqueeze(1).expand(-1, since.levels.shape[1], -1))
             since = since._replace(columns=places.clamp(min=0), levels=levels * real.unsqueeze(1))
-        return Moments(self.events, since, sparse)
+        return Moments(self.events, since, sparse, self.lengths)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,11 @@ class Listed(NamedTuple):
     items: npt.NDArray[np.int32]
     values: npt.NDArray[np.float16]  # (parts, …): the table's scores
 
+    def lengths(self, events: Ints) -> Ints:
+        """Count the items of some events (B)."""
+        counted: Ints = self.bounds[events + 1] - self.bounds[events]
+        return counted
+
 
 class _Listing:
     """A `Listed` of N events that is being made, of a few of them at a time, in any order."""

@@ -84,18 +84,23 @@ class SignalReplay:
     def moments(self, events: Tensor) -> Moments:
         """Look up all but the trends of the whole catalogue at events (B,): a fit does it ahead, beside other work."""
         at = events.numpy(force=True)
-        sparse = []
+        sparse, lengths = [], []
         if self._config.successor_half_life_s:
             columns, scores = self._listed(self._log.followers, at)
             sparse.append(self._sparse(columns, successor_parts(scores)))
+            lengths.append(self._log.followers.lengths(at))
         if self._config.neighbours:
             sparse.append(self._sparse(*self._listed(self._log.neighbours, at)))
+            lengths.append(self._log.neighbours.lengths(at))
         if self._config.repeats:
-            sparse.append(self._repeats(at))
+            index, had = self._histories.before(at, HISTORY_EVENTS)
+            sparse.append(self._repeats(at, index, had))
+            lengths.append(had)
         if self._earlier_log is not None:
             places, counts = self._earlier_log.before(at)
             sparse.append(self._sparse(self._columns.take(places), earlier.parts(counts)))
-        return Moments(len(at), self._since_snapshots(at) if self.n_trends else None, sparse)
+            lengths.append(np.count_nonzero(counts, axis=1))
+        return Moments(len(at), self._since_snapshots(at) if self.n_trends else None, sparse, lengths)
 
     def trends(self, moments: Moments, room: Tensor, among: Among | None = None) -> Tensor:
         """Read the trends at B moments into room (B or more, K, columns) -> (B, K, columns), of that room."""
@@ -131,7 +136,7 @@ class SignalReplay:
 
     def _listed(self, listed: Listed, at: Ints) -> tuple[Ints, Floats]:
         """Lay out what was listed for events (B,): columns (B, S), values (B, S, parts), without a column at 0."""
-        begins, lengths = listed.bounds[at], listed.bounds[at + 1] - listed.bounds[at]
+        begins, lengths = listed.bounds[at], listed.lengths(at)
         places = np.arange(int(lengths.max(initial=0)))
         real = places < lengths[:, None]
         index = np.where(real, begins[:, None] + places, 0)
@@ -139,9 +144,8 @@ class SignalReplay:
         values = torch.from_numpy(listed.values.take(index, axis=1)).float().numpy()  # numpy takes 25 times as long
         return columns, (values * real).transpose(1, 2, 0)
 
-    def _repeats(self, at: Ints) -> tuple[Tensor, Tensor]:
-        """Find what each event's user had, the last HISTORY_EVENTS of it, and what that says of it."""
-        index, lengths = self._histories.before(at, HISTORY_EVENTS)
+    def _repeats(self, at: Ints, index: Ints, lengths: Ints) -> tuple[Tensor, Tensor]:
+        """Read what each event's user had of late: so many events each, at their places (B, S)."""
         columns = self._columns.take(index)
         newest = self._next_same.take(index) >= at[:, None]
         values = own_history.parts(columns + 1, lengths, self._times.take(index), self._times[at], newest)
