@@ -219,7 +219,7 @@ class Recommender:
             return Ask(number, walk, 0, 0, {}, _NO_EVENT, Hidden.INITIAL, False, "")
         pending = walk.history[-1]
         session_id = walk.session_id if at - pending.timestamp <= self.rules.gap_s else ""
-        return Ask(number, walk, self._begin(walk), end, walk.earlier, pending, Hidden.LIVE, False, session_id)
+        return Ask(number, walk, self._retained_from(walk), end, walk.earlier, pending, Hidden.LIVE, False, session_id)
 
     def _apply(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         outcomes = decision.outcomes
@@ -231,7 +231,7 @@ class Recommender:
         if placement is Placement.NEW_SESSION:
             outcomes.sessions_opened += 1
             outcomes.sessions_closed += len(walk.history) > 1
-        begin, end, pending = self._begin(walk), len(walk.history), walk.history[-1]
+        begin, end, pending = self._retained_from(walk), len(walk.history), walk.history[-1]
         opens = placement is Placement.NEW_SESSION
         return Ask(number, walk, begin, end, walk.earlier, pending, Hidden.LIVE, True, walk.session_id, opens)
 
@@ -239,7 +239,7 @@ class Recommender:
         """Answer an event that was delivered before as it was answered then, as far as that is still known."""
         decision.outcomes.duplicates += 1
         walk.redelivered = walk.state is not None or walk.applied > 0
-        event, end, begin = sourced.event, len(walk.history), self._begin(walk)
+        event, end, begin = sourced.event, len(walk.history), self._retained_from(walk)
         index = walk.find(sourced, begin)
         if index is not None:
             session_id = walk.session_again(self.rules, index, begin)
@@ -255,7 +255,7 @@ class Recommender:
         alone = HistoryEvent(event.item_id, event.timestamp, event.event_type, event.event_value, sourced.offset)
         return Ask(number, walk, begin, begin, walk.earlier, alone, Hidden.NOTHING, False, "")
 
-    def _begin(self, walk: Walk) -> int:
+    def _retained_from(self, walk: Walk) -> int:
         return walk.retain(self._history_events, self._earlier_items)
 
     def _reject(self, number: int, sourced: SourcedEvent, walk: Walk, placement: Placement, decision: Decision) -> None:
@@ -315,6 +315,6 @@ class Recommender:
         place = walk.emitted.index(item_id) + 1 if item_id in walk.emitted else 0
         all_time = recent = 0
         if live is not None:
-            had, earlier = walk.history[ask.begin : ask.end - 1], ask.earlier
-            all_time, recent = live.places(item_id, *((had, earlier) if self._exclude_seen else ((), {})))
+            had = (walk.history[ask.begin : ask.end - 1], ask.earlier) if self._exclude_seen else ((), {})
+            all_time, recent = live.places(item_id, *had)
         return Trial(walk.emitted_by or POPULARITY, ask.opens_session, place, all_time, recent)

@@ -125,7 +125,7 @@ class Walk:
             self.applied_offset = -1
             self.origins: dict[int, int] = {}
             self.events = 0
-            self.earlier: Mapping[str, int] = {}
+            self.earlier: dict[str, int] = {}  # replaced, never changed: asks and states hold it
             self.earlier_events = 0
             self.emitted: list[str] = []
             self.emitted_by = ""  # the weights that made the list; "" for none
@@ -180,7 +180,6 @@ class Walk:
         """Let all but the newest events fall out of what is retained -> where these begin."""
         begin = max(0, len(self.history) - history_events)
         if begin > self.fallen:
-            # another mapping, as asks hold the one before
             fallen = [event.item_id for event in self.history[self.fallen : begin]]
             self.earlier = earlier.fold(self.earlier, fallen, earlier_items)
             self.earlier_events += len(fallen)
@@ -265,6 +264,6 @@ class Walk:
             self.model_version,
             self.emitted,
             self.events,
-            dict(self.earlier),
+            self.earlier,
             self.earlier_events,
         )

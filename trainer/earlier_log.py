@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.earlier import take_in
 from trainer.histories import Histories, Ints
 
 
@@ -15,22 +16,16 @@ class EarlierLog:
         self._histories = histories
         self._history_events = history_events
         self._earlier_items = earlier_items
-        self._again = next_same(histories)  # (N), when each event's user has the same item again; N for never
         self._often = np.zeros(histories.n_events, np.int64)
         long = np.flatnonzero(np.diff(histories.bounds) > history_events)
         for begin, end in zip(histories.bounds[long].tolist(), histories.bounds[long + 1].tolist(), strict=True):
             self._count(begin, end - history_events)
 
     def _count(self, begin: int, end: int) -> None:
-        """Let one user's events fall out, forgetting as `earlier.fold` does."""
+        """Let one user's events fall out."""
         known: dict[int, int] = {}
-        often = []
-        for item in self._histories.items[begin:end].tolist():
-            known[item] = known.pop(item, 0) + 1
-            often.append(known[item])
-            if len(known) > self._earlier_items:
-                del known[next(iter(known))]
-        self._often[begin:end] = often
+        items = self._histories.items[begin:end].tolist()
+        self._often[begin:end] = [take_in(known, item, self._earlier_items) for item in items]
 
     def before(self, events: Ints) -> tuple[Ints, Ints]:
         """Name what had fallen out when events (B) came, each item at its newest -> places (B, S), how often (B, S).
@@ -43,7 +38,7 @@ class EarlierLog:
         ends = np.cumsum(lengths)
         asked = np.repeat(np.arange(len(events)), lengths)
         places = np.arange(int(lengths.sum())) + np.repeat(begins - ends + lengths, lengths)
-        newest = self._again.take(places) >= np.repeat(begins + lengths, lengths)
+        newest = self._histories.next_same.take(places) >= np.repeat(begins + lengths, lengths)
         asked, places = asked[newest], places[newest]
         counts = np.bincount(asked, minlength=len(events))
         from_the_end = np.cumsum(counts)[asked] - np.arange(len(asked))  # 1 for what fell out last
@@ -55,13 +50,3 @@ class EarlierLog:
         laid[0, asked, column] = places
         laid[1, asked, column] = self._often.take(places)
         return laid[0], laid[1]
-
-
-def next_same(histories: Histories) -> Ints:
-    """Find when each event's user has the same item again: (N) events, N for never."""
-    users, items, n = histories.users, histories.items, histories.n_events
-    order = np.lexsort((np.arange(n), items, users))
-    following = np.full(n, n, np.int64)
-    same = (np.diff(users[order]) == 0) & (np.diff(items[order]) == 0)
-    following[order[:-1][same]] = order[1:][same]
-    return following

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,16 @@ class Histories:
     def users(self) -> Ints:
         """Name each event's user: (N), places in user_ids."""
         return np.repeat(np.arange(self.n_users), np.diff(self.bounds))
+
+    @cached_property
+    def next_same(self) -> Ints:
+        """Find when each event's user has the same item again: (N) events, N for never."""
+        users, n = self.users, self.n_events
+        order = np.lexsort((np.arange(n), self.items, users))
+        following = np.full(n, n, np.int64)
+        same = (np.diff(users[order]) == 0) & (np.diff(self.items[order]) == 0)
+        following[order[:-1][same]] = order[1:][same]
+        return following
 
     def before(self, events: Ints, most: int) -> tuple[Ints, Ints]:
         """Name what the users of events (B) had before them -> places (B, S), how many of these are real (B).

@@ -19,7 +19,7 @@ from models.earlier import EARLIER_ITEMS
 from models.hrnn import HRNNConfig
 from models.signal_table import FLOOR, successor_parts
 from models.state import HISTORY_EVENTS
-from trainer.earlier_log import EarlierLog, next_same
+from trainer.earlier_log import EarlierLog
 from trainer.histories import Histories, Ints
 from trainer.known_signals import Among, Known, Moments, SinceSnapshots
 from trainer.signal_log import Listed, signal_log
@@ -40,7 +40,6 @@ class SignalReplay:
         assert rules is not None or config.repeats or config.earlier, "a model without signals has nothing to replay"
         self._column = catalogue.rows(histories.item_ids) - 1  # (I), -1 for items that the catalogue does not have
         self._columns = self._column[histories.items]  # (N)
-        self._next_same = next_same(histories) if config.repeats else self._columns
         self._earlier_log = EarlierLog(histories, HISTORY_EVENTS, EARLIER_ITEMS) if config.earlier else None
         self._times = histories.times
         self._position = np.empty(histories.n_events, np.int64)
@@ -147,7 +146,7 @@ class SignalReplay:
     def _repeats(self, at: Ints, index: Ints, lengths: Ints) -> tuple[Tensor, Tensor]:
         """Read what each event's user had of late: so many events each, at their places (B, S)."""
         columns = self._columns.take(index)
-        newest = self._next_same.take(index) >= at[:, None]
+        newest = self._histories.next_same.take(index) >= at[:, None]
         values = own_history.parts(columns + 1, lengths, self._times.take(index), self._times[at], newest)
         return self._sparse(columns, values)
 
