@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import islice
 
 REFRESH_EVERY = 1000  # additions: a list of the most popular changes slowly once counts are large
@@ -28,18 +28,31 @@ class Popularity:
         self._total += count
         self._added += count
 
-    def top(self, k: int, exclude: Collection[str] = ()) -> list[tuple[str, int]]:
-        """List the k most popular items and their counts, without `exclude`.
+    def top(
+        self, k: int, exclude: Collection[str] = (), more: Mapping[str, int] | None = None
+    ) -> list[tuple[str, int]]:
+        """List the k most popular items and their counts, without `exclude`; `more` counts beside what was added.
 
         The ranks are those of at most REFRESH_EVERY additions ago, and of at most 1 % of all additions ago.
         """
         if self._added > min(REFRESH_EVERY, self._total // 100):
             self._ranked = self._largest(KEPT)
             self._added = 0
-        ranked = list(islice((place for place in self._ranked if place[0] not in exclude), k))
-        if len(ranked) < k and len(self._ranked) < len(self._counts):
-            ranked = [p for p in self._largest(KEPT + k + len(exclude)) if p[0] not in exclude][:k]
-        return ranked
+        more = more or {}
+        wanted = k + len(more)  # those of `more` rank elsewhere
+        ranked = list(islice((place for place in self._ranked if place[0] not in exclude), wanted))
+        if len(ranked) < wanted and len(self._ranked) < len(self._counts):
+            ranked = [p for p in self._largest(KEPT + wanted + len(exclude)) if p[0] not in exclude][:wanted]
+        if not more:
+            return ranked
+        counted = {item_id: self._counts.get(item_id, 0) + count for item_id, count in more.items()}
+        ranked = [place for place in ranked if place[0] not in counted]
+        ranked += [place for place in counted.items() if place[0] not in exclude]
+        return sorted(ranked, key=_by_count)[:k]
 
     def _largest(self, n: int) -> list[tuple[str, int]]:
-        return heapq.nsmallest(n, self._counts.items(), key=lambda counted: (-counted[1], counted[0]))
+        return heapq.nsmallest(n, self._counts.items(), key=_by_count)
+
+
+def _by_count(counted: tuple[str, int]) -> tuple[int, str]:
+    return -counted[1], counted[0]

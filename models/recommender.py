@@ -2,13 +2,14 @@
 
 Or weights, states and requests in, and lists alone out.
 
-Nothing is read or written here, and nothing given is changed but the counts of `Popularity` and `LiveItems`. What a
-user gets depends on the user's events and the weights, not on how the events were cut into batches: users are walked
-event by event first, in plain Python; then all their steps are taken in waves, and all lists are scored together.
+Nothing is read or written here, and nothing given is changed. What a user gets depends on the user's events and the
+weights, not on how the events were cut into batches: users are walked event by event first, in plain Python; then all
+their steps are taken in waves, and all lists are scored together.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -24,7 +25,7 @@ from models.scoring import Moment, Scoring
 from models.sessions import Placement, SessionRules
 from models.signals import Transition
 from models.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
-from models.walk import Ask, Hidden, SourcedEvent, SourcedRequest, Walk
+from models.walk import Ask, SourcedEvent, SourcedRequest, Walk
 from models.weights import ServingModel
 
 UserKey = tuple[int, str]
@@ -55,6 +56,14 @@ class Moved(NamedTuple):
     after: float
 
 
+class Observation(NamedTuple):
+    """An applied event and the list that it led to, for what counts popularity once the batch is confirmed."""
+
+    item_id: str
+    timestamp: float
+    listed: list[str]  # the first EMITTED_ITEMS places
+
+
 @dataclass
 class Outcomes:
     """What became of a batch's events, as numbers to add to counters."""
@@ -69,6 +78,7 @@ class Outcomes:
     rebuilt_users: int = 0  # whose hidden state was replayed under new weights
     trials: list[Trial] = field(default_factory=list)  # new events of users who had been given a list before
     moved: list[Moved] = field(default_factory=list)  # users with new events
+    observations: list[Observation] = field(default_factory=list)  # of every applied event, in order
 
 
 @dataclass
@@ -81,7 +91,7 @@ class Decision:
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     """By session key, each as far as it has come."""
     transitions: list[tuple[str, Transition]] = field(default_factory=list)
-    """What the events mean to items, by item: each partition's in the order of its offsets, redelivered ones too."""
+    """What the events mean to items, by item: each partition's in the order of its offsets."""
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
     """Event, reason, detail."""
     outcomes: Outcomes = field(default_factory=Outcomes)
@@ -121,34 +131,37 @@ class Recommender:
     ) -> Decision:
         """Apply events, each user's in the order given, and list what each of them leads to.
 
-        `moment` is what the live signals say, read for this very model; without it they count for nothing. `live` is
-        asked what popularity would have listed, and told of items taken and shown; no list depends on it.
+        A redelivered event leads to nothing: a state is stored only when all that its events led to is acked. Its
+        user's state is among those to be stored, as the changelog may have missed it.
+
+        `moment` is what the live signals say, read for this very model; without it they count for nothing. `live` says
+        what popularity would have listed; no list depends on it. Neither it nor `popularity` is changed: the caller
+        counts `Outcomes.observations` once the batch is confirmed.
         """
         decision = Decision()
         walks: dict[UserKey, Walk] = {}
         asks: list[Ask] = []
         lists: list[list[RankedItem]] = []
+        taken: Counter[str] = Counter()  # by the batch so far, which `popularity` does not know yet
         for number, sourced in enumerate(events):
             key = (sourced.partition, sourced.event.user_id)
             walk = walks.get(key)
             if walk is None:
                 walk = walks[key] = Walk(sourced.event.user_id, states.get(key))
             if walk.has_applied(sourced):
-                ask = self._again(number, sourced, walk, decision)
-            else:
-                ask = self._apply(number, sourced, walk, decision)
-                if ask is not None:
-                    popularity.add(ask.pending.item_id)
-            if ask is not None:
-                asks.append(ask)
-                decision.transitions += ask.transitions(sourced)
-                if model is None:
-                    lists.append(self._popular(ask, popularity, self._top_k))
-        if model is not None and live is not None and live.version != model.version:
-            live.learn(model.version, model.catalogue.item_ids, model.catalogue.item_counts)
+                decision.outcomes.duplicates += 1
+                walk.redelivered = True
+                continue
+            ask = self._apply(number, sourced, walk, decision)
+            if ask is None:
+                continue
+            asks.append(ask)
+            decision.transitions += ask.transitions(sourced)
+            if model is None:
+                taken[ask.pending.item_id] += 1
+                lists.append(self._popular(ask, popularity, self._top_k, taken))
         if model is not None and asks:
-            moved = [walk for walk in walks.values() if walk.applied or walk.redelivered]
-            scoring = Scoring(model, moved, asks, self._history_events)
+            scoring = Scoring(model, [walk for walk in walks.values() if walk.applied], asks, self._history_events)
             lists = scoring.lists(self._top_k, self._exclude_seen, self._asking_gap_s, moment)
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
@@ -216,10 +229,10 @@ class Recommender:
         """Ask without an event; the session is the one that an event at that time would go on with."""
         end = len(walk.history)
         if end == 0:
-            return Ask(number, walk, 0, 0, {}, _NO_EVENT, Hidden.INITIAL, False, "")
+            return Ask(number, walk, 0, 0, {}, _NO_EVENT, "")
         pending = walk.history[-1]
         session_id = walk.session_id if at - pending.timestamp <= self.rules.gap_s else ""
-        return Ask(number, walk, self._retained_from(walk), end, walk.earlier, pending, Hidden.LIVE, False, session_id)
+        return Ask(number, walk, self._retained_from(walk), end, walk.earlier, pending, session_id)
 
     def _apply(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
         outcomes = decision.outcomes
@@ -233,27 +246,7 @@ class Recommender:
             outcomes.sessions_closed += len(walk.history) > 1
         begin, end, pending = self._retained_from(walk), len(walk.history), walk.history[-1]
         opens = placement is Placement.NEW_SESSION
-        return Ask(number, walk, begin, end, walk.earlier, pending, Hidden.LIVE, True, walk.session_id, opens)
-
-    def _again(self, number: int, sourced: SourcedEvent, walk: Walk, decision: Decision) -> Ask | None:
-        """Answer an event that was delivered before as it was answered then, as far as that is still known."""
-        decision.outcomes.duplicates += 1
-        walk.redelivered = walk.state is not None or walk.applied > 0
-        event, end, begin = sourced.event, len(walk.history), self._retained_from(walk)
-        index = walk.find(sourced, begin)
-        if index is not None:
-            session_id = walk.session_again(self.rules, index, begin)
-            hidden = Hidden.LIVE if index == end - 1 else Hidden.REPLAYED
-            pending = walk.history[index]
-            return Ask(number, walk, begin, index + 1, walk.earlier, pending, hidden, False, session_id)
-        if event.timestamp > sourced.now + self.rules.future_s:
-            self._reject(number, sourced, walk, Placement.FUTURE, decision)
-            return None
-        if walk.was_rejected(sourced, begin):
-            self._reject(number, sourced, walk, Placement.LATE, decision)
-            return None
-        alone = HistoryEvent(event.item_id, event.timestamp, event.event_type, event.event_value, sourced.offset)
-        return Ask(number, walk, begin, begin, walk.earlier, alone, Hidden.NOTHING, False, "")
+        return Ask(number, walk, begin, end, walk.earlier, pending, walk.session_id, opens)
 
     def _retained_from(self, walk: Walk) -> int:
         return walk.retain(self._history_events, self._earlier_items)
@@ -267,13 +260,15 @@ class Recommender:
             detail = f"{walk.history[-1].timestamp - sourced.event.timestamp:.0f} s before the user's newest event"
         decision.rejects.append((number, placement.value, detail))
 
-    def _popular(self, ask: Ask, popularity: Popularity, places: int) -> list[RankedItem]:
+    def _popular(
+        self, ask: Ask, popularity: Popularity, places: int, taken: Mapping[str, int] | None = None
+    ) -> list[RankedItem]:
         seen: set[str] = set()
         if self._exclude_seen:
             seen.update(map(_item_id, ask.walk.history[ask.begin : ask.end]))
             seen.add(ask.pending.item_id)
             seen.update(ask.earlier)
-        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, seen)]
+        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, seen, taken)]
 
     def _recommend(
         self,
@@ -289,15 +284,12 @@ class Recommender:
         outcomes, recommendations = decision.outcomes, decision.recommendations
         for ask, items in zip(asks, lists, strict=True):
             event, _, _, _, origin = events[ask.number]
-            if ask.is_new:
-                walk = ask.walk
-                if walk.emitted:
-                    outcomes.trials.append(self._trial(ask, event.item_id, live))
-                walk.emitted = [item.item_id for item in items[:EMITTED_ITEMS]]
-                walk.emitted_by = version
-                if live is not None:
-                    live.take(event.item_id, ask.pending.timestamp)
-                    live.show(walk.emitted)
+            walk = ask.walk
+            if walk.emitted:
+                outcomes.trials.append(self._trial(ask, event.item_id, live))
+            walk.emitted = [item.item_id for item in items[:EMITTED_ITEMS]]
+            walk.emitted_by = version
+            outcomes.observations.append(Observation(event.item_id, ask.pending.timestamp, walk.emitted))
             recommendation = Recommendation(
                 rec_id(origin.topic, origin.partition, origin.offset),
                 event.user_id,

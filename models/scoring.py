@@ -17,7 +17,7 @@ from models.contracts import RankedItem
 from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
 from models.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
-from models.walk import Ask, Hidden, Walk
+from models.walk import Ask, Walk
 from models.waves import Gaps, Rows, Waves
 from models.weights import ServingModel
 
@@ -70,10 +70,7 @@ class Scoring:
 
     @torch.inference_mode()
     def __init__(self, model: ServingModel, walks: Sequence[Walk], asks: Sequence[Ask], history_events: int) -> None:
-        """`walks` are those with an applied or redelivered event, or with a history and a request.
-
-        `asks` are of them, but those of Hidden.INITIAL.
-        """
+        """Take the steps of `walks`: users with an applied event, or with a history and a request."""
         self._model = model
         self._asks = asks
         self._initial: list[int] = []  # the asks without a step
@@ -89,8 +86,7 @@ class Scoring:
         self._waves = waves
         self._h = waves.after([number for number, _ in depths], [depth for _, depth in depths])
         self._pending_rows = model.catalogue.rows([ask.pending.item_id for ask in asks])
-        new = np.fromiter((ask.is_new for ask in asks), np.bool_, len(asks))
-        self.unknown_items = int(np.count_nonzero(self._pending_rows[new] == 0))
+        self.unknown_items = int(np.count_nonzero(self._pending_rows == 0))
         moved = [walk for walk in walks if walk.applied]
         counts = [len(walk.history) - 1 - walk.first for walk in moved]
         hs = waves.after([walk.sequence for walk in moved], counts).numpy().astype("<f4", copy=False)
@@ -111,26 +107,14 @@ class Scoring:
         walk.sequence = waves.add(h, history, walk.rows, walk.first, len(history) - 1 - walk.first)
 
     def _depths(self, waves: Waves) -> list[tuple[int, int]]:
-        """Find for each ask the sequence and how many of its steps, adding those that only replays need."""
-        replays: dict[tuple[int, int], int] = {}
-        for ask in self._asks:
-            if ask.hidden is Hidden.REPLAYED:
-                at = (ask.walk.sequence, ask.begin)
-                replays[at] = max(replays.get(at, 0), ask.end - 1 - ask.begin)
-        walks = {ask.walk.sequence: ask.walk for ask in self._asks} if replays else {}
-        numbers = {
-            at: waves.add(b"", walks[at[0]].history, walks[at[0]].rows, at[1], count) for at, count in replays.items()
-        }
+        """Find for each ask the sequence and how many of its steps."""
         nothing = waves.add(b"", (), np.zeros(0, np.int64), 0, 0)
         depths = []
         for ask in self._asks:
-            if ask.hidden is Hidden.LIVE:
+            if ask.end:
                 depths.append((ask.walk.sequence, ask.end - 1 - ask.walk.first))
-            elif ask.hidden is Hidden.REPLAYED:
-                depths.append((numbers[ask.walk.sequence, ask.begin], ask.end - 1 - ask.begin))
             else:
-                if ask.hidden is Hidden.INITIAL:
-                    self._initial.append(len(depths))
+                self._initial.append(len(depths))
                 depths.append((nothing, 0))
         return depths
 
@@ -200,19 +184,11 @@ class Scoring:
 
     def _had(self, moment: Moment | None) -> _Had:
         """Find what users have had, and when."""
-        # the pending item stands in the retained history, but for an event that was cut off it
-        nothing = [ask.hidden is Hidden.NOTHING for ask in self._asks]
-        columns = [
-            row[None] if none else ask.walk.rows[ask.begin : ask.end]
-            for ask, row, none in zip(self._asks, self._pending_rows, nothing, strict=True)
-        ]
+        columns = [ask.walk.rows[ask.begin : ask.end] for ask in self._asks]
         rows, lengths = np.concatenate(columns), np.fromiter(map(len, columns), np.int64, len(columns))
         if moment is None:
             return _Had(rows, np.zeros(len(rows)), lengths)
-        had = [
-            [ask.pending] if none else ask.walk.history[ask.begin : ask.end]
-            for ask, none in zip(self._asks, nothing, strict=True)
-        ]
+        had = [ask.walk.history[ask.begin : ask.end] for ask in self._asks]
         times = np.fromiter((event.timestamp for events in had for event in events), np.float64, len(rows))
         if not rows.all():  # new items, which the table alone has rows of
             end = 0

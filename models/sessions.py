@@ -7,11 +7,8 @@ at 12:30:01 begins the next; one at 11:55 came out of order and goes on too; one
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
-from models.state import HistoryEvent
 
 
 @dataclass(frozen=True)
@@ -56,26 +53,3 @@ def place(rules: SessionRules, last_timestamp: float | None, timestamp: float, n
     if last_timestamp - timestamp > rules.grace_s:
         return Placement.LATE
     return Placement.SAME_SESSION
-
-
-def piece_at(
-    rules: SessionRules, history: Sequence[HistoryEvent], index: int, open_piece: Piece, whole: bool
-) -> Piece | None:
-    """Find the piece that `history[index]` stands in, as the events came and were placed.
-
-    `open_piece` is the newest one; `whole` says that the history holds the user's first event. None if the piece's
-    beginning is no longer retained: a record of its rest would overwrite the whole one.
-    """
-    if index >= open_piece.begin:
-        return open_piece
-    begin = index
-    while begin > 0 and history[begin].timestamp - history[begin - 1].timestamp <= rules.gap_s:
-        begin -= 1
-    if begin == 0 and not whole:
-        return None
-    end = index + 1
-    while end < len(history) and history[end].timestamp - history[end - 1].timestamp <= rules.gap_s:
-        end += 1
-    part = (index - begin) // rules.max_session_events
-    first = begin + part * rules.max_session_events
-    return Piece(history[begin].timestamp, part, first, min(first + rules.max_session_events, end))

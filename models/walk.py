@@ -1,11 +1,8 @@
-"""One user's way through a batch: events applied or found again, session by session, without any arithmetic of h."""
+"""One user's events of a batch, applied session by session; the hidden state is not computed here."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from enum import Enum
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +10,10 @@ import numpy.typing as npt
 
 from models import earlier
 from models.contracts import Event, Request, SessionRecord, Source, session_key
-from models.sessions import Piece, Placement, SessionRules, piece_at, place
+from models.sessions import Piece, Placement, SessionRules, place
 from models.signals import LAST_ITEMS, Transition, transitions
 from models.state import HistoryEvent, UserState
 
-_offset = attrgetter("offset")
 _NO_ROWS = np.zeros(0, np.int64)
 
 
@@ -40,17 +36,11 @@ class SourcedRequest(NamedTuple):
     origin: Source
 
 
-class Hidden(Enum):
-    """Where the hidden state comes from that a list is made with."""
-
-    LIVE = 0  # the user's own, as it was after the event
-    REPLAYED = 1  # an older event again: the retained history up to it, from zeros
-    NOTHING = 2  # an event from before the retained history: zeros
-    INITIAL = 3  # a request of a user without events: zeros, and no step is taken, for there is nothing to take it with
-
-
 class Ask(NamedTuple):
-    """One list to be made, after `pending`; `walk.history[begin:end]` and `earlier` are not to be named in it."""
+    """One list to be made, after `pending`; `walk.history[begin:end]` and `earlier` are not to be named in it.
+
+    `end` is 0 for a request of a user without events: no step is taken, for there is nothing to take it with.
+    """
 
     number: int  # of the event or request in the batch
     walk: Walk
@@ -58,19 +48,11 @@ class Ask(NamedTuple):
     end: int
     earlier: Mapping[str, int]  # what fell out of the retained history before `begin`
     pending: HistoryEvent
-    hidden: Hidden
-    is_new: bool
     session_id: str
     opens_session: bool = False
 
     def transitions(self, sourced: SourcedEvent) -> list[tuple[str, Transition]]:
-        """Say what the event means to items.
-
-        Nothing, if it is delivered again after 100 events more of its user: it is not known then what came before it,
-        nor whether it was not rejected the first time.
-        """
-        if self.hidden is Hidden.NOTHING:
-            return []
+        """List what the event means to items."""
         pending, last = self.pending, self.walk.history[max(0, self.end - 1 - len(LAST_ITEMS)) : self.end - 1]
         # the offset that it was applied at: one that was sent on twice stands in the log twice
         return transitions(
@@ -191,48 +173,6 @@ class Walk:
             self._touched[self._begin] = self._touched[self._begin]._replace(end=len(self.history))
         self._start, self._part, self._begin = start, part, len(self.history)
         self.session_id = session_key(self.user_id, start, part)
-
-    def find(self, sourced: SourcedEvent, begin: int) -> int | None:
-        """Find a redelivered event in `history[begin:]`; None if it was cut off, or was rejected at the time."""
-        history = self.history
-        index = bisect_left(history, sourced.offset, begin, key=_offset)
-        if index < len(history) and history[index].offset == sourced.offset:
-            return index
-        if sourced.origin.partition == sourced.partition:
-            return None
-        # forwarded twice: the first copy's offset here is unknown, so it is told by what it says
-        event = sourced.event
-        said = (event.item_id, event.event_type, event.event_value)
-        for index in range(begin, len(history)):
-            known = history[index]
-            if known.timestamp >= event.timestamp and said == (
-                known.item_id,
-                known.event_type,
-                known.event_value,
-            ):
-                return index
-        return None
-
-    def was_rejected(self, sourced: SourcedEvent, begin: int) -> bool:
-        """Tell, of a redelivered event that `find` did not find, whether it was late (or was cut off since)."""
-        if self.events == len(self.history) - begin:
-            return True  # nothing has been cut off
-        own = sourced.origin.partition == sourced.partition
-        return own and begin < len(self.history) and sourced.offset > self.history[begin].offset
-
-    def session_again(self, rules: SessionRules, index: int, begin: int) -> str:
-        """Have the record written again that `history[index]` is part of; gives its session id, "" if unknown."""
-        history = self.history
-        if index >= self._begin:
-            piece = Piece(self._start, self._part, self._begin, -1)
-        else:
-            open_piece = Piece(self._start, self._part, self._begin - begin, len(history) - begin)
-            found = piece_at(rules, history[begin:], index - begin, open_piece, self.events == len(history) - begin)
-            if found is None:
-                return ""
-            piece = found._replace(begin=found.begin + begin, end=found.end + begin)
-        self._touched.setdefault(piece.begin, piece)
-        return session_key(self.user_id, piece.start, piece.part)
 
     def records(self) -> Iterator[SessionRecord]:
         """Write the sessions that were touched, each as far as it has come."""

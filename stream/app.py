@@ -148,8 +148,7 @@ class StreamWorker:
             *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread)
         )
         request_stage = RequestStage(
-            *(app, user_states, recommender, signal_feed, user_stage.popularity, telemetry, topics, self._partitions),
-            thread,
+            *(app, user_stage, recommender, signal_feed, telemetry, topics, self._partitions, thread)
         )
         item_stage = ItemStage(app, item_states, settings.signal_rules, telemetry, topics, thread)
 

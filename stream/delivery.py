@@ -19,7 +19,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import aiokafka
@@ -29,6 +29,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ChannelT
 
+from stream.heartbeats import last_heartbeat_at
 from stream.log_reader import Record, log_reader
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
 GATHERED_BYTES = 2 * 2**20  # of a topic that is gathered: 40,000 transitions, folded in a second or so
 RECORD_BYTES = 256  # of a record beside its value, in Python: one without a value counts, too
+SMALLEST_SHARE = 1 / 512  # of a batch that is read again and again: some single events
 GATHER_REST = 1.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
 COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
 POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
@@ -59,6 +61,7 @@ class Batch(NamedTuple):
         TP, int
     ]  # the offset that each partition was read from: below its first record where the log has a hole
     records: dict[TP, Sequence[Record]]
+    round: int = 0  # of `BatchConsumer.perform_seek`: a restore may begin again within a generation
 
 
 class BatchConsumer(driver.Consumer):
@@ -84,6 +87,10 @@ class BatchConsumer(driver.Consumer):
         self._queued: Counter[str] = Counter()  # by topic
         self._gather_from: dict[str, float] = {}  # time.monotonic()
         self._in_process: list[Batch] = []
+        self._round = 0
+        self._void: set[int] = set()  # ids of batches in process that will be read again
+        self._share: dict[str, float] = {}  # by topic: of a full batch, after batches that had to be read again
+        self._assigned_at = 0.0  # time.monotonic()
         self._draining = False
         self._drain_until = 0.0
         self._changed = asyncio.Event()
@@ -149,7 +156,7 @@ class BatchConsumer(driver.Consumer):
             self._gather_from[topic] = now + source.gathered_s
             gathered: dict[TP, list[Record]] = {}
             held = 0
-            while held < GATHERED_BYTES and self.flow_active:
+            while held < GATHERED_BYTES * self._share.get(topic, 1.0) and self.flow_active:
                 fetched = await self._getmany(active_partitions=wanted, timeout=0.0)
                 if not fetched:
                     break
@@ -168,7 +175,7 @@ class BatchConsumer(driver.Consumer):
         for aio_tp, records in fetched.items():
             tp = TP(aio_tp.topic, aio_tp.partition)
             if tp.topic in self.app.sources and await self._follows(tp, records):
-                batch = batches.setdefault(tp.topic, Batch(tp.topic, generation, time.monotonic(), {}, {}))
+                batch = batches.setdefault(tp.topic, Batch(tp.topic, generation, time.monotonic(), {}, {}, self._round))
                 batch.starts[tp], batch.records[tp] = self.expected[tp], records
                 self.expected[tp] = records[-1].offset + 1
         if not self.flow_active:
@@ -221,52 +228,80 @@ class BatchConsumer(driver.Consumer):
         """Tell whether a batch may be processed: it is of this assignment, and next in line."""
         self._queued[batch.topic] = max(0, self._queued[batch.topic] - 1)
         self._changed.set()
-        if self._draining or self.app.rebalancing or batch.generation != self.app.consumer_generation_id:
-            return False  # a seek follows
+        if self._draining or self.app.rebalancing or not self.valid(batch):
+            return False  # a seek follows, or has been
         if any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items()):
-            await self._read_again(batch)  # one before it was given back
+            await self._read_again(batch.starts)  # one before it was given back
             return False
         self._in_process.append(batch)
         self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
         return True
 
+    def valid(self, batch: Batch) -> bool:
+        """Tell whether what a batch comes to counts: it is of this assignment, and is not read again; any thread."""
+        current = batch.generation == self.app.consumer_generation_id and batch.round == self._round
+        return current and id(batch) not in self._void
+
     def may_send(self, batch: Batch) -> bool:
-        """Tell whether the group may still think us alive: after a long pause somebody else writes these partitions."""
-        given_back = any(self.next_to_begin.get(tp, -1) <= start for tp, start in batch.starts.items())
-        age_s = time.monotonic() - batch.fetched_at
-        alive = age_s < self.app.conf.broker_session_timeout
-        return alive and not given_back and batch.generation == self.app.consumer_generation_id
+        """Tell whether a batch is valid and the group still takes us for alive.
+
+        After a long pause somebody else may write these partitions. How old the batch is says nothing: a slow worker
+        goes on, as its heartbeats do.
+        """
+        heard_at = max(self._assigned_at, self._heartbeat_at())
+        return self.valid(batch) and time.monotonic() - heard_at < self.app.conf.broker_session_timeout
+
+    def _heartbeat_at(self) -> float:
+        consumer: Any = self._thread
+        return last_heartbeat_at(consumer._consumer._coordinator)
 
     def finished(self, batch: Batch) -> None:
-        """Say that a batch is stored and acked: its offsets may be committed where none before it was given back."""
+        """Take note that a batch is stored and acked: its offsets may be committed where none before it is missing."""
+        valid = self.valid(batch)
         self._leave(batch)
         if batch.topic in self._gather_from:
             now = time.monotonic()
             rested = now + GATHER_REST * (now - batch.fetched_at)
             self._gather_from[batch.topic] = max(self._gather_from[batch.topic], rested)
-        if batch.generation != self.app.consumer_generation_id:
+        if not valid:
             return
+        self._share[batch.topic] = min(1.0, 2 * self._share.get(batch.topic, 1.0))
+        self._bound_fetches()
         for tp, records in batch.records.items():
             if self.next_to_finish[tp] == batch.starts[tp]:
                 self.next_to_finish[tp] = records[-1].offset + 1
                 self._finished_at[tp] = records[-1].timestamp / 1000
 
     async def give_back(self, batch: Batch) -> None:
-        """Say that a batch was not done, and read from its beginning again."""
+        """Have a batch that was not done read again, and all after it; in smaller pieces, as it may be too much."""
+        valid = self.valid(batch)
         self._leave(batch)
-        if batch.generation != self.app.consumer_generation_id:
-            return
-        for tp in batch.records:
-            self.next_to_begin[tp] = self.next_to_finish[tp]
-        await self._read_again(batch)
+        if not valid:
+            return  # a rebalance seeks, or one before it was given back and both are read again
+        again = dict(batch.starts)
+        for other in self._in_process:  # in the order that they began in
+            if any(start >= again[tp] for tp, start in other.starts.items() if tp in again):
+                self._void.add(id(other))
+                again = {**other.starts, **again}
+        self._share[batch.topic] = max(SMALLEST_SHARE, self._share.get(batch.topic, 1.0) / 2)
+        self._bound_fetches()
+        self.next_to_begin.update(again)
+        await self._read_again(again)
+
+    def _bound_fetches(self) -> None:
+        """Bound a fetch's records by the smallest share of all topics."""
+        consumer: Any = self._thread
+        full: int = self.app.conf.broker_max_poll_records
+        consumer._consumer._max_poll_records = max(1, int(full * min(self._share.values(), default=1.0)))
 
     def _leave(self, batch: Batch) -> None:
         # also those of an earlier generation: a rebalance, and a stop, wait for them
         self._in_process = [other for other in self._in_process if other is not batch]
+        self._void.discard(id(batch))
         self._changed.set()
 
-    async def _read_again(self, batch: Batch) -> None:
-        for tp in batch.records:
+    async def _read_again(self, tps: Iterable[TP]) -> None:
+        for tp in tps:
             self.expected[tp] = self.next_to_begin[tp]
             await self._seek_to(tp, self.expected[tp])
 
@@ -303,6 +338,9 @@ class BatchConsumer(driver.Consumer):
         self._suspects.clear()
         self._queued.clear()
         self._in_process.clear()
+        self._void.clear()
+        self._round += 1
+        self._assigned_at = time.monotonic()
         self._draining = False
         self._changed.set()
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiokafka.partitioner import DefaultPartitioner
 
 from models.contracts import BadRecord, Event, Source, decode_event
+from models.state import UserState
 from models.walk import SourcedEvent
 from stream.delivery import Batch
 from stream.log_reader import Record
@@ -59,7 +60,7 @@ def home_of(user_id: str, partitions: int) -> int:
     return int(_partitioner(user_id.encode(), numbers, numbers))
 
 
-def strays(intake: Intake, held: Mapping[tuple[int, str], bytes], partitions: int) -> dict[int, int]:
+def strays(intake: Intake, held: Mapping[tuple[int, str], UserState], partitions: int) -> dict[int, int]:
     """Find the events of users without a state here whose home is another partition: index -> home.
 
     A producer without keys, or with another partitioner (librdkafka's default), would split a user in two.

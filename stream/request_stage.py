@@ -9,12 +9,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-from models import contracts, state
+from models import contracts
 from models.contracts import BadRecord, Recommendation, Request, Source, Topics, decode_request
-from models.popularity import Popularity
 from models.recommender import Recommender
 from models.walk import SourcedRequest
-from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.intake import Origin, home_of, origin_of
 from stream.log_reader import Record
@@ -22,6 +20,7 @@ from stream.rejects import send_dead_letters
 from stream.sending import PAUSED, NotSent, append, or_not_sent, send_on
 from stream.signal_feed import SignalFeed
 from stream.telemetry import Telemetry
+from stream.user_stage import UserStage
 
 
 @dataclass
@@ -45,20 +44,18 @@ class RequestStage:
     def __init__(
         self,
         app: BatchApp,
-        user_states: Changelog,
+        users: UserStage,
         recommender: Recommender,
         signal_feed: SignalFeed,
-        popularity: Popularity,
         telemetry: Telemetry,
         topics: Topics,
         partitions: int,
         thread: Executor,
     ) -> None:
         self._app = app
-        self._user_states = user_states
+        self._users = users
         self._recommender = recommender
         self._signal_feed = signal_feed
-        self._popularity = popularity
         self._telemetry = telemetry
         self._topics = topics
         self._partitions = partitions
@@ -91,15 +88,10 @@ class RequestStage:
         wanted: dict[int, dict[bytes, None]] = {}
         for record, sourced in asked.here:
             wanted.setdefault(record.partition, {})[sourced.request.user_id.encode()] = None
-        states = {
-            (partition, key.decode()): state.decode(value)
-            for partition, keys in wanted.items()
-            for key, value in zip(keys, self._user_states.read(partition, list(keys)), strict=True)
-            if value is not None
-        }
+        states = self._users.states_of(wanted)
         model, moment = self._signal_feed.serving or (None, None)
         requests = [sourced for _, sourced in asked.here]
-        asked.answers = self._recommender.answer(model, self._popularity, states, requests, time.time(), moment)
+        asked.answers = self._recommender.answer(model, self._users.popularity, states, requests, time.time(), moment)
         return asked
 
     def _take_in(self, partitions: Iterable[Sequence[Record]]) -> Asked:

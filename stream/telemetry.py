@@ -25,11 +25,11 @@ OLDER = "older"  # than the version before the one in use: users who come back f
 IN_SESSION = ("first", "later")
 BASELINES = ("all_time", "24h")
 RESULTS = ("applied", "late", "duplicate", "invalid")
-STAGES = ("decide", "send", "ack")
+STAGES = ("decide", "send", "ack", "store")
 STATES = ("waiting", "restoring", "running")
 REASONS = (
     "null_value", "too_large", "missing_field", "wrong_type", "not_json", "bad_id", "bad_timestamp", "bad_value",
-    "late", "future",
+    "late", "future", "failed",
 )  # fmt: skip
 
 

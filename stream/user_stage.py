@@ -1,4 +1,9 @@
-"""The user stage: a batch of events becomes states, lists, sessions and dead letters, all acked before it is done."""
+"""The user stage: a batch of events becomes lists, sessions, transitions, dead letters, and then states.
+
+The order is what makes a crash harmless. All that a batch leads to is acked before its states are stored, so an event
+that a stored state has applied owes nothing more; and one that it has not is decided again from the state before it,
+however many events of its user are on their way.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -17,12 +22,17 @@ from models import contracts, state
 from models.contracts import POPULARITY, BadRecord
 from models.live_items import LiveItems
 from models.popularity import Popularity
-from models.recommender import Decision, Recommender
+from models.recommender import Decision, Recommender, UserKey
 from models.signals import Transition, encode_transitions
+from models.state import UserState
+from models.walk import SourcedEvent
+from models.weights import ServingModel
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.intake import Intake, home_of, sourced, strays, take_in
 from stream.open_sessions import OpenSessions
+from stream.pending_states import PendingStates
+from stream.poison import decide_without_poison
 from stream.rejects import send_dead_letters
 from stream.sending import PAUSED, Append, NotSent, append, or_not_sent, send_on
 from stream.signal_feed import SignalFeed
@@ -35,16 +45,22 @@ ITEM_PARTITIONS = 1 << 18  # items whose partition is remembered: some 30 MB
 REFUSED_EVERY_S = 10.0
 
 
-class Sending(NamedTuple):
-    """A batch whose states are stored and whose records are on their way."""
+class Decided(NamedTuple):
+    """A batch decided, and nothing of it sent."""
 
     batch: Batch
     intake: Intake
     decision: Decision
     forwards: Mapping[int, int]
     transitions: Mapping[int, list[bytes]]  # records, by partition of their topic
-    appends: list[Append]
-    others: list[asyncio.Future[Any]]
+    model: ServingModel | None
+
+
+class Sending(NamedTuple):
+    """A batch whose lists, sessions and dead letters are on their way."""
+
+    decided: Decided
+    sent: list[asyncio.Future[Any]]
 
 
 class UserStage:
@@ -75,71 +91,103 @@ class UserStage:
         self._open_sessions = open_sessions = OpenSessions(recommender.rules.gap_s)
         telemetry.sessions_active.set_function(lambda: float(open_sessions.count(time.time())))
         self._counted: set[int] = set()
+        self._pending = PendingStates(lambda batch: app.batch_consumer.valid(batch))
         self._thread = thread
         self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
         self._refused: Counter[str] = Counter()  # since they were last told
         self._tell_refused_from = 0.0  # time.monotonic()
 
     async def decide_and_send(self, batch: Batch) -> Sending:
-        """Decide a batch, store it, queue what it sends; raises NotSent if another worker may own its partitions."""
-        producer = self._app.kafka_producer()
-        async with self._changelog.lock:
+        """Decide a batch and queue its lists; raises NotSent if another worker may own its partitions."""
+        async with self._changelog.lock:  # a restore may close the stores that are read here
             with self._timed("decide"):
-                loop = asyncio.get_running_loop()
-                intake, decision, forwards, transitions = await loop.run_in_executor(self._thread, self._decide, batch)
-            if not self._app.batch_consumer.may_send(batch):
-                raise NotSent(PAUSED)
-            with self._timed("send"):
-                appends, others = await self._send(producer, intake, decision, forwards)
-        return Sending(batch, intake, decision, forwards, transitions, appends, others)
+                decided = await asyncio.get_running_loop().run_in_executor(self._thread, self._decide, batch)
+        if not self._app.batch_consumer.may_send(batch):
+            raise NotSent(PAUSED)
+        with or_not_sent(self._telemetry), self._timed("send"):
+            sent = await self._send(self._app.kafka_producer(), decided)
+        self._pending.add(batch, decided.decision.states)
+        return Sending(decided, sent)
 
     async def confirm(self, sending: Sending) -> None:
-        """Send the transitions, and await the acks of all that a batch sent; raises NotSent if some did not come.
+        """Send what must follow the batch before, await all acks, store the states; raises NotSent if that failed.
 
-        Transitions wait for those of the batch before to be acked: of each source partition they must be on their
-        topic in order, or the item stage takes the earlier ones for delivered again.
+        Transitions and forwarded events wait for those of the batch before to be acked: of each source partition they
+        must be on their topic in order, or the earlier ones are taken for delivered again.
         """
-        if not self._app.batch_consumer.may_send(sending.batch):
-            raise NotSent(PAUSED)
+        decided, consumer = sending.decided, self._app.batch_consumer
         producer = self._app.kafka_producer()
-        with or_not_sent(self._telemetry), self._timed("ack"):
-            transitions: list[Append] = []
-            for partition, values in sending.transitions.items():
-                records = [(None, value) for value in values]
-                transitions += await append(producer, self._topics.transitions, partition, records)
-            for sent in (*sending.others, *(each.acked for each in transitions)):
-                await sent
-            await self._changelog.confirm(producer, sending.appends)
-        self._count(sending.intake, sending.decision, sending.forwards)
+        try:
+            if not consumer.may_send(decided.batch):
+                raise NotSent(PAUSED)
+            with or_not_sent(self._telemetry), self._timed("ack"):
+                in_order = await self._send_in_order(producer, decided)
+                for sent in sending.sent:
+                    await sent
+                answered_at = time.time()
+                for sent in in_order:
+                    await sent
+            with or_not_sent(self._telemetry), self._timed("store"):
+                async with self._changelog.lock:
+                    if not consumer.may_send(decided.batch):
+                        raise NotSent(PAUSED)
+                    appends = await self._store(producer, decided.decision)
+                await self._changelog.confirm(producer, appends)
+        finally:
+            self._pending.remove(decided.batch, decided.decision.states)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._observe, decided)
+        self._count(decided, answered_at)
 
     # -- deciding (in the thread) -----------------------------------------------------------------------------------
 
-    def _decide(self, batch: Batch) -> tuple[Intake, Decision, dict[int, int], dict[int, list[bytes]]]:
+    def _decide(self, batch: Batch) -> Decided:
         model, moment = self._signal_feed.serving or (None, None)  # read once: a batch has one set of weights
         intake = take_in(batch)
-        held: dict[tuple[int, str], bytes] = {}
-        for partition, keys in intake.users().items():
-            if model is None:
+        users = intake.users()
+        if model is None:
+            for partition in users:
                 self._count_popularity(partition)
-            for key, value in zip(keys, self._changelog.read(partition, keys), strict=True):
-                if value is not None:
-                    held[partition, key.decode()] = value
+        held = self.states_of(users)
         forwards = strays(intake, held, self._partitions)
         here = [pair for index, pair in enumerate(intake.events) if index not in forwards]
-        decision = self._recommender.decide(
-            model,
-            self.popularity,
-            {user: state.decode(value) for user, value in held.items()},
-            [sourced(record, event) for record, event in here],
-            time.time(),
-            moment,
-            live=self._live,
-        )
-        for index, reason, detail in decision.rejects:
-            intake.rejects.append((here[index][0], BadRecord(reason, detail)))
+
+        def decide(events: Sequence[SourcedEvent]) -> Decision:
+            return self._recommender.decide(model, self.popularity, held, events, time.time(), moment, live=self._live)
+
+        decision, numbers, failed = decide_without_poison(decide, [sourced(record, event) for record, event in here])
+        for number, error in failed:
+            intake.rejects.append((here[number][0], error))
+        for number, reason, detail in decision.rejects:
+            intake.rejects.append((here[numbers[number]][0], BadRecord(reason, detail)))
         newest = max((transition.timestamp for _, transition in decision.transitions), default=0.0)
         self._clock.saw(newest)
-        return intake, decision, forwards, self._by_partition(decision)
+        return Decided(batch, intake, decision, forwards, self._by_partition(decision), model)
+
+    def states_of(self, users: Mapping[int, Iterable[bytes]]) -> dict[UserKey, UserState]:
+        """Read the newest states of users, by partition: of batches that are not stored yet, else the store's."""
+        held: dict[UserKey, UserState] = {}
+        for partition, keys in users.items():
+            stored: list[bytes] = []
+            for key in keys:
+                user = partition, key.decode()
+                if (pending := self._pending.newest(user)) is None:
+                    stored.append(key)
+                else:
+                    held[user] = pending
+            for key, value in zip(stored, self._changelog.read(partition, stored), strict=True):
+                if value is not None:
+                    held[partition, key.decode()] = state.decode(value)
+        return held
+
+    def _observe(self, decided: Decided) -> None:
+        """Count what a confirmed batch showed and what its users took; in the thread, whose lists read it."""
+        model, live = decided.model, self._live
+        if model is not None and live.version != model.version:
+            live.learn(model.version, model.catalogue.item_ids, model.catalogue.item_counts)
+        for seen in decided.decision.outcomes.observations:
+            self.popularity.add(seen.item_id)
+            live.take(seen.item_id, seen.timestamp)
+            live.show(seen.listed)
 
     def _by_partition(self, decision: Decision) -> dict[int, list[bytes]]:
         """Write transitions for the partitions where their items are at home, one record each unless they are many."""
@@ -170,18 +218,9 @@ class UserStage:
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send(
-        self,
-        producer: aiokafka.AIOKafkaProducer,
-        intake: Intake,
-        decision: Decision,
-        forwards: Mapping[int, int],
-    ) -> tuple[list[Append], list[asyncio.Future[Any]]]:
-        """Store the states and queue every record; returns the changelog's appends and all other futures."""
-        values: dict[int, dict[bytes, bytes]] = {}
-        for (partition, user_id), user_state in decision.states.items():
-            values.setdefault(partition, {})[user_id.encode()] = encoded = state.encode(user_state)
-            self._telemetry.state_bytes.observe(len(encoded))
+    async def _send(self, producer: aiokafka.AIOKafkaProducer, decided: Decided) -> list[asyncio.Future[Any]]:
+        """Queue lists, sessions and dead letters; returns what to await."""
+        decision = decided.decision
         outputs: dict[tuple[str, int], list[tuple[bytes, bytes]]] = {}
         partition_of = {user_id: partition for partition, user_id in decision.states}
         for _, recommendation in decision.recommendations:
@@ -190,22 +229,37 @@ class UserStage:
         for key, session in decision.sessions.items():
             place = self._topics.sessions, partition_of[session.user_id]
             outputs.setdefault(place, []).append((key.encode(), contracts.encode(session)))
+        sent: list[asyncio.Future[Any]] = []
+        for (topic, partition), records in outputs.items():
+            sent += [each.acked for each in await append(producer, topic, partition, records)]
+        return sent + await send_dead_letters(producer, self._topics.dead_letters, decided.intake.rejects)
 
+    async def _send_in_order(self, producer: aiokafka.AIOKafkaProducer, decided: Decided) -> list[asyncio.Future[Any]]:
+        """Queue transitions and forwarded events; returns what to await."""
+        sent: list[asyncio.Future[Any]] = []
+        for partition, values in decided.transitions.items():
+            records = [(None, value) for value in values]
+            sent += [each.acked for each in await append(producer, self._topics.transitions, partition, records)]
+        for index, home in decided.forwards.items():
+            record, event = decided.intake.events[index]
+            sent.append(await send_on(producer, record, event.user_id, home))
+        return sent
+
+    async def _store(self, producer: aiokafka.AIOKafkaProducer, decision: Decision) -> list[Append]:
+        """Put the states to the store and queue them for the changelog."""
+        values: dict[int, dict[bytes, bytes]] = {}
+        for (partition, user_id), user_state in decision.states.items():
+            values.setdefault(partition, {})[user_id.encode()] = encoded = state.encode(user_state)
+            self._telemetry.state_bytes.observe(len(encoded))
         appends: list[Append] = []
         for partition, of_partition in values.items():
             appends += await self._changelog.write(producer, partition, of_partition)
-        others: list[asyncio.Future[Any]] = []
-        for (topic, partition), records in outputs.items():
-            others += [sent.acked for sent in await append(producer, topic, partition, records)]
-        others += await send_dead_letters(producer, self._topics.dead_letters, intake.rejects)
-        for index, home in forwards.items():
-            record, event = intake.events[index]
-            others.append(await send_on(producer, record, event.user_id, home))
-        return appends, others
+        return appends
 
     # -- counting ---------------------------------------------------------------------------------------------------
 
-    def _count(self, intake: Intake, decision: Decision, forwards: Mapping[int, int]) -> None:
+    def _count(self, decided: Decided, answered_at: float) -> None:
+        intake, decision, forwards = decided.intake, decided.decision, decided.forwards
         telemetry, outcomes = self._telemetry, decision.outcomes
         telemetry.batch_size.observe(len(intake.events) + len(intake.rejects))
         telemetry.events.labels("applied").inc(outcomes.applied)
@@ -228,7 +282,7 @@ class UserStage:
         telemetry.unknown_items.inc(outcomes.unknown_items)
         telemetry.rebuilt.inc(outcomes.rebuilt_users)
         for record, _ in intake.events:
-            telemetry.end_to_end.observe(now - record.timestamp / 1000)
+            telemetry.end_to_end.observe(answered_at - record.timestamp / 1000)
 
     def _tell_refused(self, reasons: Iterable[str]) -> None:
         """Say at once that events are refused, then again every ten seconds: junk may come as fast as events do."""

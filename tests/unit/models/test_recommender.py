@@ -6,7 +6,7 @@ import pytest
 
 from models.contracts import POPULARITY
 from models.popularity import Popularity
-from models.recommender import Decision, Moved, Recommender, Trial, UserKey
+from models.recommender import Decision, Moved, Observation, Recommender, Trial, UserKey
 from models.replay import forward_state
 from models.sessions import SessionRules
 from models.state import UserState, decode, encode
@@ -51,11 +51,19 @@ def test_before_any_model_the_popular_is_listed() -> None:
     assert state.emitted == ["a", "b"]
 
 
-def test_every_applied_event_is_counted_as_popular_once() -> None:
+def test_every_applied_event_is_observed_once_and_nothing_given_is_changed() -> None:
     popularity = Popularity()
     first = decided(sourced(0), sourced(1, timestamp=0.0), popularity=popularity)
-    decided(sourced(0), states=first.states, popularity=popularity)
-    assert popularity.top(5) == [("item-1", 1)]
+    assert first.outcomes.observations == [Observation("item-1", 1000.0, first.states[HERE].emitted)]
+    assert decided(sourced(0), states=first.states).outcomes.observations == []
+    assert popularity.top(5) == []
+
+
+def test_what_a_batch_takes_is_popular_within_it() -> None:
+    events = [sourced(0, "ann", "a"), sourced(1, "bob", "b"), sourced(2, "cem", "a"), sourced(3, "dan", "c")]
+    decision = decided(*events, model=None)
+    assert [listed(decision, number) for number in range(4)] == [[], ["a"], ["b"], ["a", "b"]]
+    assert [item.score for item in decision.recommendations[3][1].items] == [2.0, 1.0]
 
 
 def test_states_survive_their_bytes_between_batches() -> None:
@@ -210,44 +218,23 @@ def test_a_long_session_is_written_in_parts() -> None:
     assert decision.outcomes.sessions_opened == 1
 
 
-def test_the_last_event_again_gets_the_same_list_and_leaves_the_state() -> None:
-    events = [sourced(n, item_id=f"item-{n}", timestamp=1000.0 + n) for n in range(3)]
+def test_a_redelivered_event_leads_to_nothing_but_its_state_to_be_stored() -> None:
+    events = [sourced(0), sourced(1, timestamp=600.0), sourced(2, item_id="item-2", timestamp=1002.0)]
     first = decided(*events)
-    again = decided(events[2], states=first.states)
-    assert again.recommendations == [(0, first.recommendations[2][1])]
+    assert [reason for _, reason, _ in first.rejects] == ["late"]
+    again = decided(*events, states=first.states)
     assert again.states[HERE] is first.states[HERE]
-    assert again.sessions == first.sessions
-    assert (again.outcomes.duplicates, again.outcomes.applied) == (1, 0)
+    assert (again.recommendations, again.sessions, again.transitions, again.rejects) == ([], {}, [], [])
+    assert (again.outcomes.duplicates, again.outcomes.applied) == (3, 0)
 
 
-def test_all_events_again_get_the_same_lists() -> None:
-    events = [sourced(n, item_id=f"item-{n}", timestamp=1000.0 + 2000 * n) for n in range(5)]
-    first = decided(*events)
+def test_a_redelivery_goes_on_with_what_is_new() -> None:
+    events = [sourced(n, item_id=f"item-{n}", timestamp=1000.0 + n) for n in range(4)]
+    first, whole = decided(*events[:2]), decided(*events)
     again = decided(*events, states=first.states)
-    assert [r.rec_id for _, r in again.recommendations] == [r.rec_id for _, r in first.recommendations]
-    for (_, new), (_, old) in zip(again.recommendations, first.recommendations, strict=True):
-        assert [item.item_id for item in new.items] == [item.item_id for item in old.items]
-        assert new.session_id == old.session_id
-    assert again.sessions == first.sessions
-
-
-def test_an_event_from_before_the_retained_history_is_answered_alone() -> None:
-    events = [sourced(n, item_id=f"item-{n}", timestamp=1000.0 + n) for n in range(5)]
-    short = Recommender(SessionRules(max_session_events=2), top_k=30, history_events=2)
-    first = decided(*events, recommender=short)
-    again = decided(events[1], states=first.states, recommender=short)
-    assert {f"item-{n}" for n in range(30)} - set(listed(again, 0)) == {"item-0", "item-1", "item-2"}
-    assert again.recommendations[0][1].session_id == ""
-    assert again.rejects == []
-    assert again.sessions == {}
-
-
-def test_a_rejected_event_is_rejected_again() -> None:
-    events = [sourced(0), sourced(1, timestamp=600.0), sourced(2, timestamp=9000.0, now=1000.0), sourced(3)]
-    first = decided(*events)
-    again = decided(*events, states=first.states)
-    assert [(n, reason) for n, reason, _ in first.rejects] == [(1, "late"), (2, "future")]
-    assert again.rejects == first.rejects
+    assert again.states == whole.states
+    assert again.sessions == whole.sessions
+    assert [number for number, _ in again.recommendations] == [2, 3]
 
 
 def test_what_is_forwarded_twice_is_applied_once() -> None:
@@ -256,7 +243,7 @@ def test_what_is_forwarded_twice_is_applied_once() -> None:
     assert first.states[3, "u"].origins == {1: 50}
     again = decided(forwarded._replace(offset=8), states=first.states)
     assert again.states[3, "u"] is first.states[3, "u"]
-    assert again.recommendations[0][1] == first.recommendations[0][1]
+    assert again.recommendations == []
     later = decided(sourced(9, partition=3, origin=(1, 51), timestamp=1001.0), states=first.states)
     assert later.states[3, "u"].origins == {1: 51}
     assert first.states[3, "u"].origins == {1: 50}

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.sessions import Piece, Placement, SessionRules, piece_at, place
-from tests.unit.models.made import history
+from models.sessions import Placement, SessionRules, place
 
 RULES = SessionRules(gap_s=1800.0, grace_s=300.0, future_s=600.0)
 NOON = 43200.0
@@ -47,26 +46,3 @@ def test_a_rejected_event_stays_rejected_as_the_user_moves_on(last: float, later
 def test_impossible_rules_are_refused(rules: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="below zero"):
         SessionRules(**rules)  # type: ignore[arg-type]
-
-
-def test_a_closed_session_is_found_again() -> None:
-    events = history(0, 10, 5000, 5010, 5020, 9000)
-    open_piece = Piece(9000.0, 0, 5, 6)
-    assert piece_at(RULES, events, 0, open_piece, whole=True) == Piece(0.0, 0, 0, 2)
-    assert piece_at(RULES, events, 3, open_piece, whole=True) == Piece(5000.0, 0, 2, 5)
-    assert piece_at(RULES, events, 5, open_piece, whole=True) is open_piece
-
-
-def test_a_session_whose_beginning_was_cut_off_is_not_written_again() -> None:
-    events = history(0, 10, 5000, 9000)
-    open_piece = Piece(9000.0, 0, 3, 4)
-    assert piece_at(RULES, events, 1, open_piece, whole=False) is None
-    assert piece_at(RULES, events, 2, open_piece, whole=False) == Piece(5000.0, 0, 2, 3)
-
-
-def test_a_long_session_is_found_part_by_part() -> None:
-    rules = SessionRules(max_session_events=2)
-    events = history(0, 1, 2, 3, 4)
-    open_piece = Piece(0.0, 2, 4, 5)
-    assert piece_at(rules, events, 1, open_piece, whole=True) == Piece(0.0, 0, 0, 2)
-    assert piece_at(rules, events, 2, open_piece, whole=True) == Piece(0.0, 1, 2, 4)

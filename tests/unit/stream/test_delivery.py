@@ -12,7 +12,7 @@ from faust.types import TP
 from stream.delivery import CROWDED_POLL_S, GATHERED_BYTES, IN_FLIGHT, POLL_S, Batch, BatchConsumer, Source
 
 TOPIC = "interactions"
-A, B = TP(TOPIC, 0), TP(TOPIC, 1)
+A, B, C = TP(TOPIC, 0), TP(TOPIC, 1), TP(TOPIC, 2)
 
 
 class Books(BatchConsumer):
@@ -23,10 +23,13 @@ class Books(BatchConsumer):
         self.app = SimpleNamespace(  # type: ignore[assignment]
             consumer_generation_id=1,
             rebalancing=False,
-            conf=SimpleNamespace(broker_session_timeout=10.0),
+            conf=SimpleNamespace(broker_session_timeout=10.0, broker_max_poll_records=512),
             crashed=False,
         )
+        self.client = SimpleNamespace(_coordinator=SimpleNamespace(), _max_poll_records=512)
+        self._thread = SimpleNamespace(_consumer=self.client)  # type: ignore[assignment]
         self.keep_books()
+        self._assigned_at = time.monotonic()
         for books in (self.expected, self.next_to_begin, self.next_to_finish, self.committed):
             books.update(at)
 
@@ -67,16 +70,50 @@ async def test_a_batch_out_of_line_does_not_begin_and_is_read_from_where_the_lin
 
 
 async def test_what_was_given_back_is_read_again_and_so_is_what_came_after_it() -> None:
-    books = Books({A: 0, B: 0})
+    books = Books({A: 0, B: 0, C: 0})
     first, second = batch((A, 0, 5)), batch((A, 5, 9), (B, 0, 4))
+    third, apart = batch((B, 4, 6)), batch((C, 0, 3))
+    for one in (first, second, third, apart):
+        assert await books.begin(one)
+    await books.give_back(first)
+    assert sorted(books.sought) == [(A, 0), (B, 0)], "what follows through a batch of both partitions, too"
+    assert [books.may_send(one) for one in (second, third, apart)] == [False, False, True]
+    await books.give_back(second)
+    books.finished(third)
+    books.finished(apart)
+    assert books.next_to_finish == {A: 0, B: 0, C: 3}
+    assert sorted(books.sought) == [(A, 0), (B, 0)], "they were read again already"
+    assert await books.begin(batch((A, 0, 9), (B, 0, 6)))
+
+
+async def test_a_batch_before_the_one_given_back_goes_on() -> None:
+    books = Books({A: 0})
+    first, second = batch((A, 0, 5)), batch((A, 5, 9))
     assert await books.begin(first)
     assert await books.begin(second)
-    await books.give_back(first)
-    assert books.sought == [(A, 0)]
-    assert not books.may_send(second), "it would run ahead of what it follows"
-    books.finished(second)
-    assert books.next_to_finish == {A: 0, B: 4}, "B's records were finished, A's have a hole before them"
-    assert await books.begin(batch((A, 0, 9)))
+    await books.give_back(second)
+    assert books.sought == [(A, 5)]
+    assert books.may_send(first)
+    again = batch((A, 5, 7))
+    assert await books.begin(again)
+    books.finished(first)
+    books.finished(again)
+    assert books.next_to_finish == {A: 7}
+
+
+async def test_a_batch_that_is_read_again_comes_in_smaller_pieces_until_it_is_done() -> None:
+    books = Books({A: 0})
+    for size in (256, 128):
+        given = batch((A, 0, 5))
+        assert await books.begin(given)
+        await books.give_back(given)
+        assert books.client._max_poll_records == size
+    for size in (256, 512, 512):
+        start = books.next_to_finish[A]
+        done = batch((A, start, start + 5))
+        assert await books.begin(done)
+        books.finished(done)
+        assert books.client._max_poll_records == size
 
 
 async def test_nothing_begins_amid_a_rebalance_or_from_before_one() -> None:
@@ -97,12 +134,28 @@ async def test_what_an_earlier_generation_finished_is_not_committed() -> None:
     assert not books.busy(TOPIC)
 
 
-@pytest.mark.parametrize(("age_s", "sends"), [(0.0, True), (9.0, True), (11.0, False)])
-async def test_a_batch_older_than_the_session_timeout_is_not_sent(age_s: float, sends: bool) -> None:
+async def test_a_batch_is_sent_for_as_long_as_the_group_hears_of_us_however_old_it_is() -> None:
     books = Books({A: 0})
-    given = batch((A, 0, 5), age_s=age_s)
+    given = batch((A, 0, 5), age_s=1000.0)
     assert await books.begin(given)
-    assert books.may_send(given) is sends
+    assert books.may_send(given)
+    books._assigned_at -= 1000.0
+    books.client._coordinator.last_heartbeat_at = time.monotonic() - 9.0
+    assert books.may_send(given)
+    books.client._coordinator.last_heartbeat_at = time.monotonic() - 11.0
+    assert not books.may_send(given), "we were paused: another worker may have our partitions"
+
+
+async def test_a_restore_within_a_generation_ends_what_was_in_process() -> None:
+    class Assigned(Books):
+        def assignment(self) -> set[TP]:
+            return set()
+
+    books = Assigned({A: 0})
+    given = batch((A, 0, 5))
+    assert await books.begin(given)
+    await books.perform_seek()
+    assert not books.may_send(given)
 
 
 async def test_a_hole_begins_where_the_line_ends() -> None:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models import contracts
 from models.recommender import Moved, Trial
 from models.sessions import Placement
+from stream import poison
 from stream.telemetry import REASONS, Telemetry
 from tests.unit.models.made import serving
 
@@ -149,7 +150,7 @@ def test_series_of_known_labels_begin_at_zero() -> None:
 
 
 def test_every_reason_to_refuse_a_record_is_known_here() -> None:
-    source = Path(contracts.__file__).read_text()
+    source = Path(contracts.__file__).read_text() + Path(poison.__file__).read_text()
     reasons = set(re.findall(r'BadRecord\("(\w+)"|reason = "(\w+)".*else "(\w+)"', source))
     named = {reason for found in reasons for reason in found if reason}
     assert named | {Placement.LATE.value, Placement.FUTURE.value} == set(REASONS)
