@@ -56,6 +56,13 @@ class Histories:
         following[order[:-1][same]] = order[1:][same]
         return following
 
+    @cached_property
+    def had_before(self) -> npt.NDArray[np.bool_]:
+        """Tell of each event whether its user has had its item before (N)."""
+        repeated = np.zeros(self.n_events + 1, bool)
+        repeated[self.next_same] = True  # the place N is where those go that are not had again
+        return repeated[:-1]
+
     def before(self, events: Ints, most: int) -> tuple[Ints, Ints]:
         """Name what the users of events (B) had before them -> places (B, S), how many of these are real (B).
 

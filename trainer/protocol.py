@@ -6,6 +6,9 @@ catalogue is ranked for its user at its time; weights stay as they were at the s
 Counted are events whose user has an earlier event and whose item was in training; they are ranked among the items of
 training. In the second figures, `with_new_items`, events on new items count too, and all items of the file are ranked,
 as if its catalogue had been there from the start: an item without any event has the model's default for new ones.
+
+With `mask_had`, what a user has had is left out of every ranking, for each recipe alike, and events on such items are
+not asked: what a deployment does that lists nothing twice. Without it, a recipe that knows what was had gains by that.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class Split:
     skipped: int  # later events that are a user's first
     level: Ints  # (T), of the gap before each
     opens: npt.NDArray[np.bool_]  # (T), the first of its session
+    mask_had: bool = False
+    skipped_had: int = 0  # later events that are not asked, as their user has had the item
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -58,6 +63,23 @@ class Split:
     def training(self) -> Histories:
         """Give what happened before the instant, and nothing else: the same ones each time, counted but once."""
         return self._training
+
+    def had(self, block: Ints) -> tuple[Ints, Ints]:
+        """Name what is left out of the rankings of events (B) -> numbers in the block (N), rows (N)."""
+        if not self.mask_had:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        first = self.histories.bounds[self.histories.users[block]]
+        rows = [self.rows[begin:event] for begin, event in zip(first.tolist(), block.tolist(), strict=True)]
+        return np.repeat(np.arange(len(block)), block - first), np.concatenate(rows)
+
+    @torch.inference_mode()
+    def mask(self, scores: Tensor, block: Ints) -> Tensor:
+        """Set what is left out of the rankings of events (B) to -inf, in place: scores (B, rows)."""
+        if not self.mask_had:
+            return scores
+        numbers, rows = self.had(block)
+        scores[torch.from_numpy(numbers), torch.from_numpy(rows)] = -torch.inf
+        return scores
 
     @cached_property
     def _training(self) -> Histories:
@@ -108,7 +130,9 @@ def cut_at(histories: Histories, train_fraction: float) -> tuple[int, float]:
     return n_before, instant
 
 
-def split_at(histories: Histories, train_fraction: float, offered: Sequence[str] = ()) -> Split:
+def split_at(
+    histories: Histories, train_fraction: float, offered: Sequence[str] = (), *, mask_had: bool = False
+) -> Split:
     """Cut at the time that `train_fraction` of the events lie before, as `cut_at` finds it.
 
     `offered` are items that can be recommended, whether they occur or not; they count as new unless they were in
@@ -125,7 +149,10 @@ def split_at(histories: Histories, train_fraction: float, offered: Sequence[str]
     later = order[n_before:]
     first = histories.bounds[histories.users]
     follows = later > first[later]
-    asked = later[follows]
+    again = histories.had_before[later] & mask_had
+    asked = later[follows & ~again]
+    if not len(asked) and follows.any():
+        raise Unanswerable("every later event is on an item that its user has had, ask about these: --no-mask-had")
     if not len(asked):
         raise Unanswerable("no user with an event after the split has an event before it, so nothing can be foretold")
     gaps = histories.times[asked] - histories.times[asked - 1]
@@ -140,6 +167,8 @@ def split_at(histories: Histories, train_fraction: float, offered: Sequence[str]
         int((~follows).sum()),
         levels(gaps, DEFAULT_BOUNDS_S),
         gaps > SessionRules().gap_s,
+        mask_had,
+        int((follows & again).sum()),
     )
 
 
@@ -154,7 +183,7 @@ def evaluate(name: str, recipe: Recipe, split: Split) -> Result:
     targets = torch.from_numpy(split.rows)
     for block, answers in zip(blocks, recipe.answer(split, iter(blocks)), strict=True):
         at = targets[torch.from_numpy(block)]
-        scores = answers.scores[:, 1:]
+        scores = split.mask(answers.scores, block)[:, 1:]
         among_known = scores[:, : split.n_known]
         listed[torch.topk(among_known, min(LIST, split.n_known)).indices.numpy().ravel() + 1] = True
         is_known = at <= split.n_known
@@ -170,6 +199,8 @@ def evaluate(name: str, recipe: Recipe, split: Split) -> Result:
         "events_skipped": skipped,
         "events_skipped_first_of_user": split.skipped,
         "events_skipped_new_item": int((~known).sum()),
+        "events_skipped_had": split.skipped_had,
+        "mask_had": split.mask_had,
         "train_s": round(fitted - begun, 3),
         "evaluate_s": round(done - fitted, 3),
     }

@@ -49,16 +49,19 @@ def foretell(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator
     known = split.n_known + 1
     for block in blocks:
         scored = np.zeros((len(block), len(counts)))
+        numbers, had = split.had(block)
         likelihoods = np.full((2, len(block)), math.nan)
         for number, event in enumerate(block.tolist()):
             while order[place] != event:
                 counter.count(order[place])
                 counts[split.rows[order[place]]] += 1
                 place += 1
-            scores = counter.scores(event)
+            scores = counter.scores(event).copy()
+            out = np.unique(had[numbers == number])  # what the user has had is no answer
+            scores[out] = 0.0
             row, trust = split.rows[event], fors / (fors + against)
             for way, end in enumerate((known, len(counts))):
-                share = counts[row] / counts[:end].sum() if row < end else 0.0
+                share = counts[row] / (counts[:end].sum() - counts[out[out < end]].sum()) if row < end else 0.0
                 total = scores[1:end].sum()
                 own = scores[row] / total if row < end and total > 0 else share
                 if row < end:
@@ -74,7 +77,7 @@ def foretell(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator
 def choose(split: Split, makers: Sequence[Callable[[Split], Counter]]) -> int:
     """Find which counter foretells the end of the training period best (ndcg@10) -> its place."""
     try:
-        inner = split_at(split.training(), CHOICE)
+        inner = split_at(split.training(), CHOICE, mask_had=split.mask_had)
     except Unanswerable:
         return 0
     asked = inner.asked[inner.known][-CHOICE_TRIALS:]
@@ -84,7 +87,7 @@ def choose(split: Split, makers: Sequence[Callable[[Split], Counter]]) -> int:
     for make in makers:
         ranks = [np.zeros(0, np.int64)]
         for block, answers in zip(blocks, foretell(inner, iter(blocks), make(inner)), strict=True):
-            scores = answers.scores.numpy()[:, 1 : inner.n_known + 1]
+            scores = inner.mask(answers.scores, block).numpy()[:, 1 : inner.n_known + 1]
             own = np.take_along_axis(scores, inner.rows[block][:, None] - 1, 1)
             ranks.append((scores >= own).sum(1))
         reached.append(ndcg_at_k(np.concatenate(ranks), 10))

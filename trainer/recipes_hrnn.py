@@ -113,6 +113,7 @@ class Asked:
             sparse.append((split.rows[places] * (counts > 0), earlier.parts(counts)))
         tensors = [(torch.from_numpy(rows), torch.from_numpy(values)) for rows, values in sparse]
         add_sparse(scores, tensors, sparse_weights)
+        split.mask(scores, block)
         target = torch.from_numpy(split.rows[block])
         own = scores.gather(1, target[:, None]).squeeze(1)
         among = torch.logsumexp(scores[:, 1 : split.n_known + 1], 1), torch.logsumexp(scores[:, 1:], 1)

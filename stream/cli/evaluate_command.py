@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stream.cli.options import Json, duration_s, note, png, results
+from stream.cli.options import Columns, Json, Separator, TimeUnitOption, duration_s, note, png, results
 
 if TYPE_CHECKING:
     from trainer.fitting import Epoch
@@ -19,16 +20,31 @@ if TYPE_CHECKING:
 Name = Literal["hrnn", "rnn", "popularity", "recent-popularity", "sims", "vsknn"]
 
 MAIN = ("ndcg_at_10", "recall_at_5", "recall_at_10", "recall_at_20", "mrr_at_20", "perplexity")
+TIES_SEED = 0
+SMALL_LOG = 1000  # events before the split: fewer show a catalogue of some hundred items hardly twice each
 FITTED = ("hrnn", "rnn")  # recipes that go through their log in epochs
 
 
 def evaluate(
-    interactions: Annotated[str, typer.Option(help="CSV or JSON lines, plain, .xz, .gz or .zst; - for stdin.")],
+    interactions: Annotated[str, typer.Option(help="CSV, JSON lines or parquet, plain or compressed; - for stdin.")],
     items: Annotated[str | None, typer.Option(help="CSV with ITEM_ID: items that can be recommended, too.")] = None,
     users: Annotated[str | None, typer.Option(help="CSV with USER_ID; checked, no recipe here reads it.")] = None,
     recipe: Annotated[Name, typer.Option(help="What to evaluate.")] = "hrnn",
     train_fraction: Annotated[float, typer.Option(min=0.01, max=0.99, help="Of the events, by time.")] = 0.9,
     as_json: Json = False,
+    columns: Columns = "",
+    sep: Separator = ",",
+    time_unit: TimeUnitOption = "s",
+    mask_had: Annotated[
+        bool | None,
+        typer.Option(
+            "--mask-had/--no-mask-had",
+            help="Leave what a user has had out of every ranking, for all recipes; by default as HRNN_EXCLUDE_SEEN.",
+        ),
+    ] = None,
+    ties: Annotated[
+        Literal["file", "shuffled"], typer.Option(help="Events of the same second: as in the file, or shuffled.")
+    ] = "file",
     sweep: Annotated[bool, typer.Option("--sweep", help="All recipes on one split, a row each.")] = False,
     ablate: Annotated[bool, typer.Option("--ablate", help="hrnn without one thing at a time.")] = False,
     retrain_every: Annotated[
@@ -49,15 +65,22 @@ def evaluate(
     that of the file. One user or one item alone is a log like any other. How the model is fitted is read from the
     environment, see `hrnn settings`.
 
+    Where a deployment lists nothing twice (HRNN_EXCLUDE_SEEN, the default), what a user has had is left out of every
+    ranking, whatever the recipe, and events on such items are not asked; their number is said.
+
     Weights stay as they were at that instant. With --retrain-every a second row has them retrained as the trainer
     would: so often by the events' own time, on all before, if HRNN_TRAIN_MIN_NEW_EVENTS have come and the gate allows.
     """
     from stream.cli.environment import load
-    from stream.cli.event_files import BAD_FILE, read_log
     from stream.cli.failures import Failure
+    from stream.cli.files.bad_file import BAD_FILE
+    from stream.cli.files.events import read_log
+    from stream.cli.files.layout import Layout, parse_columns, parse_separator
+    from stream.settings import WorkerSettings
     from trainer.course import NothingToLearn
     from trainer.histories import from_events
     from trainer.protocol import Unanswerable, split_at
+    from trainer.protocol import evaluate as foretell
     from trainer.recipes import ABLATIONS, RECIPES
     from trainer.recipes_hrnn import Hrnn
     from trainer.settings import FittingSettings
@@ -69,24 +92,36 @@ def evaluate(
         raise Failure(f"{recipe} is not fitted in epochs", f"--recipe {' or '.join(FITTED)}", exit_code=2)
     if alone and retrain_every is None and plot:
         raise Failure("--plot draws a comparison", "add --sweep, --ablate or --retrain-every", exit_code=2)
+    layout = Layout("auto", parse_columns(columns), parse_separator(sep), time_unit)
     settings = load(FittingSettings)
-    events = read_log(interactions, sys.stdin.buffer)
+    if mask_had is None:
+        mask_had = load(WorkerSettings).exclude_seen
+    events = read_log(interactions, sys.stdin.buffer, layout)
     offered = _ids(items, "ITEM_ID") if items else []
     if users:
         _ids(users, "USER_ID")
     chosen = RECIPES if sweep else ABLATIONS if ablate else {recipe: RECIPES[recipe]}
     shown: list[dict[str, Any]] = []
+    beside: dict[str, Any] | None = None
     fits: dict[str, tuple[Epoch, ...]] = {}
     try:
-        split = split_at(from_events(events), train_fraction, offered)
+        if ties == "shuffled":
+            random.Random(TIES_SEED).shuffle(events)  # sorting by time is stable, so ties stay shuffled
+        split = split_at(from_events(events), train_fraction, offered, mask_had=mask_had)
         note(
             f"{split.n_before} events before {split.instant:.0f}, {len(split.histories.items) - split.n_before} after; "
             f"{len(split.asked)} can be asked, {int(split.known.sum())} of them on items of training"
+            + (f"; {split.skipped_had} on items that their user has had are not asked" if mask_had else "")
         )
+        if alone and recipe in FITTED and retrain_every is None and split.n_before < SMALL_LOG:
+            note(f"warning: {split.n_before} events are few for a model; popularity's figures stand beside its own")
+            beside = foretell("popularity", RECIPES["popularity"](settings), split).figures | {"ties": ties}
         for name, make in chosen.items():
             made = make(settings)
             for result in _results(name, made, split, settings, retrain_every):
-                figures = result.figures
+                figures = result.figures | {"ties": ties}
+                if beside is not None:
+                    figures["popularity"] = beside
                 shown.append(figures)
                 if as_json:
                     results(json.dumps(figures))
@@ -100,7 +135,7 @@ def evaluate(
         remedy = "give a longer log, or another --train-fraction"
         raise Failure(f"{interactions}: {error}", remedy, exit_code=BAD_FILE) from None
     if not as_json:
-        _show(shown)
+        _show([*shown, beside] if beside is not None else shown)
     _draw(shown, fits, "standard input" if interactions == "-" else Path(interactions).name, plot, curves)
 
 
@@ -137,9 +172,10 @@ def _draw(
 
 
 def _ids(path: str, column: str) -> list[str]:
-    from stream.cli.event_files import open_events, read_ids
+    from stream.cli.files.ids import read_ids
+    from stream.cli.files.opening import open_file
 
-    with open_events(path, sys.stdin.buffer) as source:
+    with open_file(path, sys.stdin.buffer) as source:
         return list(read_ids(source, column, name=path))
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import BinaryIO, cast
 
 from models.contracts import Event
-from stream.cli.event_files import read_events
+from stream.cli.files.events import read_events
 
 INTERACTIONS = "movietweetings-100k.interactions.csv.xz"
 ITEMS = "movietweetings-100k.items.csv.xz"

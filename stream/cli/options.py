@@ -10,12 +10,26 @@ from typing import Annotated
 
 import typer
 
+from stream.cli.files.layout import TimeUnit
+
 Bootstrap = Annotated[
     str | None,
     typer.Option("--bootstrap", "-b", help="Kafka's host:port. \\[HRNN_KAFKA_BOOTSTRAP, else 127.0.0.1:9092]"),
 ]
 Prefix = Annotated[
     str | None, typer.Option("--prefix", help="What the topics' names begin with. \\[HRNN_TOPIC_PREFIX]")
+]
+Columns = Annotated[
+    str,
+    typer.Option(
+        metavar="ROLE=NAME,…",
+        help="What the columns are: user=userId,item=movieId,time=timestamp[,type=…,value=rating]; "
+        "by number from 1 if there is no header.",
+    ),
+]
+Separator = Annotated[str, typer.Option("--sep", help="What separates columns: a character, tab, or '::'.")]
+TimeUnitOption = Annotated[
+    TimeUnit, typer.Option("--time-unit", help="Of numeric times; ISO 8601 is read without being told.")
 ]
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 

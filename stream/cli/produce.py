@@ -11,8 +11,8 @@ from kafka.errors import KafkaError
 
 from models.contracts import Event
 from stream.cli.connection import client_options, explained, require_topic
-from stream.cli.event_files import FileEvent
 from stream.cli.failures import Failure
+from stream.cli.files.events import FileEvent
 
 PACE_S = 0.02  # how finely a rate is kept: by small bursts, as a sleep a record would cost more than sending it
 

@@ -8,16 +8,21 @@ from typing import Annotated
 
 import typer
 
-from stream.cli.event_files import Format
-from stream.cli.options import Bootstrap, Prefix, note
+from stream.cli.files.layout import Format, Layout, parse_columns, parse_separator
+from stream.cli.options import Bootstrap, Columns, Prefix, Separator, TimeUnitOption, note
 
 
 def produce(
-    file: Annotated[str, typer.Argument(help="CSV or JSON lines, plain, .xz, .gz or .zst; - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="CSV, JSON lines or parquet, plain, .xz, .gz, .bz2 or .zst; - for standard input.")
+    ],
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes without.")] = None,
     form: Annotated[Format, typer.Option("--format", help="auto looks at the first character.")] = "auto",
+    columns: Columns = "",
+    sep: Separator = ",",
+    time_unit: TimeUnitOption = "s",
 ) -> None:
     """Send events: CSV with the columns USER_ID,ITEM_ID,TIMESTAMP[,EVENT_TYPE,EVENT_VALUE], or JSON lines.
 
@@ -29,23 +34,25 @@ def produce(
     from rich.progress import Progress
 
     from stream.cli.environment import read_settings
-    from stream.cli.event_files import open_events, read_events
+    from stream.cli.files.events import read_events
+    from stream.cli.files.opening import open_file
     from stream.cli.produce import send_events
 
     settings = read_settings(kafka_bootstrap=bootstrap, topic_prefix=prefix)
+    layout = Layout(form, parse_columns(columns), parse_separator(sep), time_unit)
     name = "standard input" if file == "-" else file
     total: int | None = None
     if Path(file).is_file():
-        with open_events(file, sys.stdin.buffer) as source:
-            total = sum(1 for _ in read_events(source, name=name, form=form))
+        with open_file(file, sys.stdin.buffer) as source:
+            total = sum(1 for _ in read_events(source, name=name, layout=layout))
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("sending", total=total)
-        with open_events(file, sys.stdin.buffer) as source:
+        with open_file(file, sys.stdin.buffer) as source:
             sent = send_events(
                 settings.kafka_bootstrap,
                 settings.topics.interactions,
-                read_events(source, name=name, form=form),
+                read_events(source, name=name, layout=layout),
                 rate=rate,
                 progress=lambda count: bar.update(task, completed=count),
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.cli.options import Json, note, png, results
+from stream.cli.options import Columns, Json, Separator, TimeUnitOption, note, png, results
 
 if TYPE_CHECKING:
     from trainer.tuning import Tried
@@ -20,7 +20,7 @@ COMPARED = ("ndcg_at_10", "recall_at_20", "mrr_at_20", "train_s")
 
 
 def tune(
-    interactions: Annotated[str, typer.Option(help="CSV or JSON lines, plain, .xz, .gz or .zst; - for stdin.")],
+    interactions: Annotated[str, typer.Option(help="CSV, JSON lines or parquet, plain or compressed; - for stdin.")],
     trials: Annotated[int, typer.Option(min=1, help="In all, with those that the study has already.")] = 30,
     study: Annotated[
         Path | None, typer.Option(dir_okay=False, help="SQLite file: rerun with it to go on where it stopped.")
@@ -28,6 +28,9 @@ def tune(
     plot: Annotated[Path | None, typer.Option(parser=png, metavar="PNG", help="Draw the search.")] = None,
     train_fraction: Annotated[float, typer.Option(min=0.01, max=0.99, help="What is later is not looked at.")] = 0.9,
     as_json: Json = False,
+    columns: Columns = "",
+    sep: Separator = ",",
+    time_unit: TimeUnitOption = "s",
 ) -> None:
     """Search settings of the model by fits on the log, and print the best as environment variables.
 
@@ -42,8 +45,10 @@ def tune(
     events. An interrupted search loses the trial that was under way.
     """
     from stream.cli.environment import load
-    from stream.cli.event_files import BAD_FILE, read_log
     from stream.cli.failures import Failure
+    from stream.cli.files.bad_file import BAD_FILE
+    from stream.cli.files.events import read_log
+    from stream.cli.files.layout import Layout, parse_columns, parse_separator
     from trainer.course import NothingToLearn
     from trainer.histories import from_events
     from trainer.protocol import Unanswerable, cut_at
@@ -52,12 +57,13 @@ def tune(
     from trainer.settings import FittingSettings
     from trainer.tuning import SPACE, BadStudy, search
 
+    layout = Layout("auto", parse_columns(columns), parse_separator(sep), time_unit)
     given = load(FittingSettings)
     if {*SPACE, "half_lives_s"} <= given.model_fields_set:
         raise Failure("the environment has all that could be searched", "unset what is to be searched", exit_code=2)
     recipe = RECIPES["hrnn"](given)
     assert isinstance(recipe, Hrnn)
-    histories = from_events(read_log(interactions, sys.stdin.buffer))
+    histories = from_events(read_log(interactions, sys.stdin.buffer, layout))
     tried: list[Tried] = []
     try:
         n_before, instant = cut_at(histories, train_fraction)

@@ -64,10 +64,10 @@ def line(recommendation: Recommendation, names: dict[str, str], top: int) -> str
 
 
 def _titles(path: str) -> dict[str, str]:
-    from stream.cli.event_files import open_events
     from stream.cli.failures import Failure
+    from stream.cli.files.opening import open_file
 
-    with open_events(path, sys.stdin.buffer) as source:
+    with open_file(path, sys.stdin.buffer) as source:
         rows = csv.DictReader(io.StringIO(source.read().decode("utf-8-sig"), newline=""))
         if not {"ITEM_ID", "TITLE"} <= set(rows.fieldnames or ()):
             raise Failure(f"{path} has no columns ITEM_ID and TITLE", "name a CSV with both", exit_code=2)

@@ -13,6 +13,7 @@ HEADER = "USER_ID,ITEM_ID,TIMESTAMP\n"
 ROWS = "".join(f"u{n % 4},i{n * n % 7},{1000000 + 60 * n}\n" for n in range(80))
 QUICK = {"HRNN_EPOCHS": "1", "HRNN_HIDDEN_DIMENSION": "4", "HRNN_TRAIN_THREADS": "1", "COLUMNS": "200"}
 QUICK["HRNN_TRAIN_MIN_NEW_EVENTS"] = "3"
+QUICK["HRNN_EXCLUDE_SEEN"] = "false"  # of few items, whose users soon have had all
 
 
 def evaluated(tmp_path: Path, content: str | bytes, *arguments: str) -> str:
@@ -128,3 +129,49 @@ def test_items_and_users_are_checked(tmp_path: Path) -> None:
     items.write_text("ITEM,GENRES\n1,x\n")
     with pytest.raises(Failure, match="no ITEM_ID"):
         evaluated(tmp_path, HEADER + ROWS, "--items", str(items))
+
+
+def test_what_was_had_is_masked_for_every_recipe_where_nothing_is_listed_twice(tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 4},i{n // 4},{1000000 + 60 * n}\n" for n in range(80))  # everybody has all, one a minute
+    again = "".join(f"u{n % 4},i0,{1100000 + 60 * n}\n" for n in range(8))  # and the first once more
+    for default, arguments in (("true", []), ("false", ["--mask-had"])):
+        QUICK["HRNN_EXCLUDE_SEEN"] = default
+        try:
+            lines = evaluated(tmp_path, HEADER + rows + again, "--sweep", "--json", *arguments).splitlines()
+        finally:
+            QUICK["HRNN_EXCLUDE_SEEN"] = "false"
+        for figures in map(json.loads, lines):
+            assert figures["mask_had"] is True
+            assert figures["ties"] == "file"
+            assert figures["events_skipped_had"] == 8
+            assert figures["perplexity"] is None or figures["perplexity"] <= 20
+
+
+def test_with_all_later_items_had_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="--no-mask-had") as failure:
+        evaluated(tmp_path, HEADER + "".join(f"u,i,{n}\n" for n in range(80)), "--mask-had")
+    assert failure.value.exit_code == 2
+
+
+def test_ties_can_be_shuffled(tmp_path: Path) -> None:
+    same_second = HEADER + "".join(f"u{n % 4},i{n * n % 7},{1000000 + n // 8}\n" for n in range(80))
+    figures = [
+        json.loads(evaluated(tmp_path, same_second, "--recipe", "popularity", "--json", "--ties", ties))
+        for ties in ("file", "shuffled", "shuffled")
+    ]
+    assert [one["ties"] for one in figures] == ["file", "shuffled", "shuffled"]
+    for name in ("train_s", "evaluate_s"):
+        for one in figures:
+            del one[name]
+    assert figures[1] == figures[2]
+    assert figures[0]["ndcg_at_10"] != figures[1]["ndcg_at_10"]
+
+
+def test_a_small_log_gets_a_warning_and_popularity_beside(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(HEADER + ROWS)
+    answer = CliRunner(env=QUICK).invoke(app, ["evaluate", "--interactions", str(path), "--json"])
+    figures = json.loads(answer.stdout)
+    assert (figures["recipe"], figures["popularity"]["recipe"]) == ("hrnn", "popularity")
+    assert figures["popularity"]["events"] == figures["events"]
+    assert "warning: 72 events are few for a model" in answer.stderr
