@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from stream.cli import (
+    broker_command,
+    dead_letters_command,
     demo_command,
     doctor_command,
     evaluate_command,
@@ -65,11 +67,13 @@ def _before_any_command(
 
 
 app.command("demo")(demo_command.demo)
+app.command("broker")(broker_command.broker)
 app.command("worker")(service_commands.worker)
 app.command("trainer")(service_commands.trainer)
 app.add_typer(topics_commands.app, name="topics")
 app.command("produce")(produce_command.produce)
 app.command("watch")(watch_command.watch)
+app.command("dead-letters")(dead_letters_command.dead_letters)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("tune")(tune_command.tune)
 app.add_typer(models_commands.app, name="models")

@@ -213,3 +213,21 @@ def test_the_doctor_finds_each_thing_that_is_wrong(hrnn: Hrnn, kafka: str, topic
     assert subjects()[0] == 1
     publish(kafka, Topics(topic_prefix), "v2")
     assert subjects() == (0, {"versions": True, "broker": True, "topics": True, "model": True})
+
+
+def test_dead_letters_are_listed_by_reason(hrnn: Hrnn, kafka: str, topic_prefix: str) -> None:
+    hrnn("topics", "create")
+    producer = KafkaProducer(bootstrap_servers=kafka)
+    for number, reason in enumerate((b"late", b"not_json", b"late")):
+        headers = [("reason", reason), ("detail", b"why"), ("source-offset", b"%d" % number)]
+        producer.send(Topics(topic_prefix).dead_letters, b"value %d" % number, headers=headers)
+    producer.flush()
+    producer.close()
+    listed = hrnn("dead-letters")
+    assert listed.returncode == 0, listed.stderr
+    assert len(listed.stdout.splitlines()) == 3
+    assert "3 dead letters: late 2, not_json 1" in listed.stderr
+    late = hrnn("dead-letters", "--reason", "late", "--json")
+    assert [json.loads(line)["value"] for line in late.stdout.splitlines()] == ["value 0", "value 2"]
+    followed = hrnn("dead-letters", "--follow", "--limit", "2")
+    assert len(followed.stdout.splitlines()) == 2
