@@ -13,10 +13,30 @@ from typing import Any, TypeVar
 
 import msgspec
 
+BROKER_MAX_BYTES = 1_048_588
+"""Kafka's default `message.max.bytes`, for a whole record batch: nothing written by us may need more."""
+
+MAX_RECORD_BYTES = 1_000_000
+"""What a record of ours has at the most, so that its batch fits BROKER_MAX_BYTES with headers and framing.
+
+With the limits below the largest are a list of 500 items (0.8 MB) and a user's state (0.74 MB); a test holds this.
+"""
+
 MAX_ID_CHARS = 256  # Amazon Personalize's own limit for USER_ID and ITEM_ID
+MAX_EVENT_TYPE_CHARS = 256  # Personalize's own for EVENT_TYPE, too; a state keeps 100 of them
 MAX_EVENT_BYTES = 64 * 1024  # an interaction is some 200 bytes; more is a mistake at the producer
 MAX_REQUEST_BYTES = 64 * 1024  # a request is as small
 MAX_REQUESTED_ITEMS = 500  # Amazon Personalize's own limit for numResults
+
+MAX_EVENT_VALUE = 1e12
+"""The largest |event_value|: no price, rating or duration in seconds comes near it.
+
+The sum of the squares of 1e9 such values, 1e33, is finite in float64, and a value that is standardised by a deviation
+of at least 1e-12 is finite in float32.
+"""
+
+# Times later than these can't be seconds: 1e11 s is the year 5138, but 1e11 ms is 1973. Earlier ones are times.
+_FINER_UNITS = ((1e17, "nanoseconds", 1e9), (1e14, "microseconds", 1e6), (1e11, "milliseconds", 1e3))
 
 POPULARITY = "popularity"
 """The `model_version` of a list that was made before any model was published."""
@@ -179,10 +199,19 @@ def decode_event(value: bytes | None) -> Event:
     event = _decode(_event_decoder, value, "an interaction", MAX_EVENT_BYTES)
     _check_id("user_id", event.user_id)
     _check_id("item_id", event.item_id)
-    if not math.isfinite(event.timestamp) or event.timestamp < 0:
-        raise BadRecord("bad_timestamp", f"timestamp {event.timestamp} is no Unix time in seconds")
-    if event.event_value is not None and not math.isfinite(event.event_value):
-        raise BadRecord("bad_value", f"event_value {event.event_value} is not finite")
+    if event.event_id is not None and len(event.event_id) > MAX_ID_CHARS:
+        raise BadRecord("bad_id", f"event_id has {len(event.event_id)} characters; at most {MAX_ID_CHARS} are allowed")
+    if event.event_type is not None and len(event.event_type) > MAX_EVENT_TYPE_CHARS:
+        length = len(event.event_type)
+        raise BadRecord("bad_value", f"event_type has {length} characters; at most {MAX_EVENT_TYPE_CHARS} are allowed")
+    _check_time("timestamp", event.timestamp)
+    # written so that NaN is refused, too
+    if event.event_value is not None and not abs(event.event_value) <= MAX_EVENT_VALUE:
+        raise BadRecord(
+            "bad_value",
+            f"event_value {event.event_value} is not between -{MAX_EVENT_VALUE:g} and {MAX_EVENT_VALUE:g}: "
+            "send it in a larger unit, or leave it out",
+        )
     return event
 
 
@@ -191,8 +220,8 @@ def decode_request(value: bytes | None) -> Request:
     request = _decode(_request_decoder, value, "a request", MAX_REQUEST_BYTES)
     _check_id("request_id", request.request_id)
     _check_id("user_id", request.user_id)
-    if request.at is not None and (not math.isfinite(request.at) or request.at < 0):
-        raise BadRecord("bad_timestamp", f"at {request.at} is no Unix time in seconds")
+    if request.at is not None:
+        _check_time("at", request.at)
     if request.k is not None and not 1 <= request.k <= MAX_REQUESTED_ITEMS:
         raise BadRecord("bad_value", f"k is {request.k}; 1 to {MAX_REQUESTED_ITEMS} items can be asked for")
     return request
@@ -207,7 +236,10 @@ def _decode(decoder: msgspec.json.Decoder[_Incoming], value: bytes | None, kind:
         return decoder.decode(value)
     except msgspec.ValidationError as error:
         reason = "missing_field" if "missing required field" in str(error) else "wrong_type"
-        raise BadRecord(reason, str(error)) from None
+        detail = str(error)
+        if detail.endswith(("`$.timestamp`", "`$.at`")):
+            detail += ": send a number, Unix seconds as in 1700000000.5, and no text"
+        raise BadRecord(reason, detail) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecord("not_json", str(error)) from None
 
@@ -217,6 +249,14 @@ def _check_id(name: str, text: str) -> None:
         raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
     if "\0" in text:  # Faust keeps a record of its own beside the users', under a key with a NUL
         raise BadRecord("bad_id", f"{name} holds a NUL character")
+
+
+def _check_time(name: str, time_s: float) -> None:
+    if not math.isfinite(time_s) or time_s < 0:
+        raise BadRecord("bad_timestamp", f"{name} {time_s} is no Unix time in seconds")
+    for least, unit, divisor in _FINER_UNITS:
+        if time_s >= least:
+            raise BadRecord("bad_timestamp", f"{name} {time_s:.0f} looks like {unit}: divide by {divisor:.0f}")
 
 
 def decode_recommendation(value: bytes) -> Recommendation:
