@@ -6,7 +6,6 @@ Values are JSON in UTF-8 unless a record says otherwise; times are Unix seconds;
 from __future__ import annotations
 
 import hashlib
-import math
 import uuid
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -252,8 +251,8 @@ def _check_id(name: str, text: str) -> None:
 
 
 def _check_time(name: str, time_s: float) -> None:
-    if not math.isfinite(time_s) or time_s < 0:
-        raise BadRecord("bad_timestamp", f"{name} {time_s} is no Unix time in seconds")
+    if not 0 <= time_s < 1e20:  # 1e20 ns are the year 5138; NaN is refused, too
+        raise BadRecord("bad_timestamp", f"{name} {time_s:.15g} is no Unix time in seconds")
     for least, unit, divisor in _FINER_UNITS:
         if time_s >= least:
             raise BadRecord("bad_timestamp", f"{name} {time_s:.0f} looks like {unit}: divide by {divisor:.0f}")

@@ -24,11 +24,13 @@ from faust.worker import Worker
 from prometheus_client import CollectorRegistry
 
 from models import signals, state
+from models.contracts import BROKER_MAX_BYTES
 from models.recommender import Recommender
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp, Source
 from stream.item_stage import ItemStage
 from stream.model_feed import ModelFeed
+from stream.origins import origins_for
 from stream.recovery import BatchTableManager
 from stream.request_stage import RequestStage
 from stream.sending import NotSent
@@ -43,7 +45,6 @@ log = logging.getLogger(__name__)
 
 FOREIGN_CHECK_S = 10.0  # far below the changelog's min.compaction.lag.ms: a stale record is mended before it is kept
 OBSERVE_EVERY_S = 0.25
-MAX_REQUEST_BYTES = 6 * 2**20  # a dead letter carries its record, of up to 4 MiB, with headers
 # Objects made between two searches for cycles. Batches make 20,000 each and no cycles: searching at every 700, and all
 # that was ever imported at every hundredth time, took a quarter of a worker's time, in pauses of up to 0.3 s.
 COLLECT_EVERY = 50_000
@@ -72,7 +73,7 @@ def make_app(settings: WorkerSettings) -> BatchApp:
         consumer_auto_offset_reset="earliest",
         producer_linger=0.0,  # batches are made here; waiting would only add latency
         producer_max_batch_size=256 * 1024,
-        producer_max_request_size=MAX_REQUEST_BYTES,
+        producer_max_request_size=BROKER_MAX_BYTES,
         # below the session timeout: what waited through a pause expires in the producer instead of being written late
         producer_request_timeout=settings.session_timeout_s * 0.8,
         stream_recovery_delay=0.0,
@@ -110,6 +111,7 @@ class StreamWorker:
         self.registry: CollectorRegistry = telemetry.registry
         torch.set_num_threads(settings.torch_threads)
         self._partitions = asyncio.run(check_topics(settings.topics, settings.client_options()))
+        origins = asyncio.run(origins_for(settings.signing_key, settings.topics, settings.client_options()))
         self._beat = time.monotonic()
         self._not_ready = "starting"
         self._tasks: list[asyncio.Future[None]] = []
@@ -145,10 +147,12 @@ class StreamWorker:
             asking_gap_s=settings.asking_gap_s,
         )
         user_stage = UserStage(
-            *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread)
+            *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread),
+            origins=origins,
         )
         request_stage = RequestStage(
-            *(app, user_stage, recommender, signal_feed, telemetry, topics, self._partitions, thread)
+            *(app, user_stage, recommender, signal_feed, telemetry, topics, self._partitions, thread),
+            origins=origins,
         )
         item_stage = ItemStage(app, item_states, settings.signal_rules, telemetry, topics, thread)
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from aiokafka.partitioner import DefaultPartitioner
 
-from models.contracts import BadRecord, Event, Source, decode_event
+from models.contracts import BadRecord, Event, Request, Source, decode_event, decode_request
 from models.state import UserState
 from models.walk import SourcedEvent
 from stream.delivery import Batch
+from stream.headers import check_headers
 from stream.log_reader import Record
+from stream.origins import Origin, Origins
 
-ORIGIN_HEADER = "hrnn-origin"
-_ORIGIN = re.compile(rb"(\d{1,9})/(\d{1,18})/(\d{1,15})")
 _partitioner = DefaultPartitioner()
-
-
-class Origin(NamedTuple):
-    """Where an event came in first, and when the broker took it there (Unix seconds)."""
-
-    source: Source
-    time: float
 
 
 @dataclass
@@ -42,13 +33,25 @@ class Intake:
         return {partition: list(of_partition) for partition, of_partition in users.items()}
 
 
+def event_of(record: Record) -> Event:
+    """Read a record of `interactions`; raises BadRecord with a reason that says what is wrong with it."""
+    check_headers(record.headers)
+    return decode_event(record.value)
+
+
+def request_of(record: Record) -> Request:
+    """Read a record of `requests`; raises BadRecord with a reason that says what is wrong with it."""
+    check_headers(record.headers)
+    return decode_request(record.value)
+
+
 def take_in(batch: Batch) -> Intake:
     """Decode a batch, partition by partition, in the order of the log."""
     intake = Intake()
     for records in batch.records.values():
         for record in records:
             try:
-                intake.events.append((record, decode_event(record.value)))
+                intake.events.append((record, event_of(record)))
             except BadRecord as error:
                 intake.rejects.append((record, error))
     return intake
@@ -60,7 +63,7 @@ def home_of(user_id: str, partitions: int) -> int:
     return int(_partitioner(user_id.encode(), numbers, numbers))
 
 
-def strays(intake: Intake, held: Mapping[tuple[int, str], UserState], partitions: int) -> dict[int, int]:
+def strays(intake: Intake, held: Mapping[tuple[int, str], UserState], partitions: int, origins: Origins) -> dict[int, int]:
     """Find the events of users without a state here whose home is another partition: index -> home.
 
     A producer without keys, or with another partitioner (librdkafka's default), would split a user in two.
@@ -68,7 +71,7 @@ def strays(intake: Intake, held: Mapping[tuple[int, str], UserState], partitions
     homes: dict[str, int] = {}
     found: dict[int, int] = {}
     for index, (record, event) in enumerate(intake.events):
-        if (record.partition, event.user_id) in held or origin_of(record):
+        if (record.partition, event.user_id) in held or origins.of(record):
             continue
         home = homes.get(event.user_id)
         if home is None:
@@ -78,21 +81,13 @@ def strays(intake: Intake, held: Mapping[tuple[int, str], UserState], partitions
     return found
 
 
-def origin_header_of(record: Record) -> tuple[str, bytes]:
-    """Make the header that tells a forwarded record's first place in the log, and the time that it came there."""
-    return ORIGIN_HEADER, f"{record.partition}/{record.offset}/{record.timestamp}".encode()
+def came_first(record: Record) -> Origin:
+    """Give the place and time of a record that no other partition sent on: its own."""
+    return Origin(Source(record.topic, record.partition, record.offset), record.timestamp / 1000)
 
 
-def origin_of(record: Record) -> Origin | None:
-    """Read where a record came in first, if another partition sent it on."""
-    for name, value in record.headers:
-        if name == ORIGIN_HEADER and (found := _ORIGIN.fullmatch(value)) and int(found[1]) != record.partition:
-            return Origin(Source(record.topic, int(found[1]), int(found[2])), int(found[3]) / 1000)
-    return None
-
-
-def sourced(record: Record, event: Event) -> SourcedEvent:
+def sourced(record: Record, event: Event, origins: Origins) -> SourcedEvent:
     """Give an event its place in the log, and its first place if it was forwarded."""
-    origin = origin_of(record) or Origin(Source(record.topic, record.partition, record.offset), record.timestamp / 1000)
+    origin = origins.of(record) or came_first(record)
     # the time of the first place: sent on twice, an event must not be from the future once and then no more
     return SourcedEvent(event, record.partition, record.offset, origin.time, origin.source)

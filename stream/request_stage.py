@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models import contracts
-from models.contracts import BadRecord, Recommendation, Request, Source, Topics, decode_request
+from models.contracts import BadRecord, Recommendation, Request, Topics
 from models.recommender import Recommender
 from models.walk import SourcedRequest
 from stream.delivery import Batch, BatchApp
-from stream.intake import Origin, home_of, origin_of
+from stream.intake import came_first, home_of, request_of
 from stream.log_reader import Record
+from stream.origins import Origins
 from stream.rejects import send_dead_letters
 from stream.sending import PAUSED, NotSent, append, or_not_sent, send_on
 from stream.signal_feed import SignalFeed
@@ -51,6 +52,7 @@ class RequestStage:
         topics: Topics,
         partitions: int,
         thread: Executor,
+        origins: Origins,
     ) -> None:
         self._app = app
         self._users = users
@@ -60,6 +62,7 @@ class RequestStage:
         self._topics = topics
         self._partitions = partitions
         self._thread = thread
+        self._origins = origins
 
     async def answer_and_confirm(self, batch: Batch) -> None:
         """Answer a batch and await the acks of what it sends; raises NotSent if they may not have come about."""
@@ -76,7 +79,7 @@ class RequestStage:
             sent += [each.acked for each in await append(producer, self._topics.recommendations, partition, records)]
         sent += await send_dead_letters(producer, self._topics.dead_letters, asked.rejects)
         for record, request, home in asked.elsewhere:
-            sent.append(await send_on(producer, record, request.user_id, home))
+            sent.append(await send_on(producer, record, request.user_id, home, self._origins))
         with or_not_sent(self._telemetry):
             for each in sent:
                 await each
@@ -99,16 +102,15 @@ class RequestStage:
         for records in partitions:
             for record in records:
                 try:
-                    request = decode_request(record.value)
+                    request = request_of(record)
                 except BadRecord as error:
                     asked.rejects.append((record, error))
                     continue
-                came = origin_of(record)
+                came = self._origins.of(record)
                 if came is None and (home := home_of(request.user_id, self._partitions)) != record.partition:
                     asked.elsewhere.append((record, request, home))
                     continue
-                source = Source(record.topic, record.partition, record.offset)
-                came = came or Origin(source, record.timestamp / 1000)
+                came = came or came_first(record)
                 asked.here.append((record, SourcedRequest(request, record.partition, came.time, came.source)))
         return asked
 

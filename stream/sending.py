@@ -11,8 +11,9 @@ from typing import Any
 import aiokafka
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
 
-from stream.intake import origin_header_of
+from stream.headers import sendable
 from stream.log_reader import Record
+from stream.origins import Origins
 from stream.telemetry import Telemetry
 
 PAUSED = "the worker had paused for longer than the session timeout"
@@ -33,14 +34,16 @@ def or_not_sent(telemetry: Telemetry) -> Iterator[None]:
         raise NotSent(str(error) or type(error).__name__) from None
 
 
-async def send_on(producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int) -> asyncio.Future[Any]:
-    """Queue a record for its user's own partition, with where it came in first in a header."""
+async def send_on(
+    producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int, origins: Origins
+) -> asyncio.Future[Any]:
+    """Queue a record for its user's own partition, with where it came in first in a signed header."""
     sent: asyncio.Future[Any] = await producer.send(
         record.topic,
         value=record.value,
         key=user_id.encode(),
         partition=home,
-        headers=[*record.headers, origin_header_of(record)],
+        headers=sendable(origins.forwarded(record, user_id, home)),
     )
     return sent
 

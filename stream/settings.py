@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from models.contracts import Topics
 from models.sessions import SessionRules
 from models.signals import SignalRules
 from stream.kafka_access import KafkaAccess
+
+MIN_KEY_BYTES = 16  # fewer could be guessed
 
 
 class KafkaSettings(KafkaAccess):
@@ -33,6 +35,37 @@ class KafkaSettings(KafkaAccess):
         None,
         description="static membership (a pod's name): a restart within the session timeout moves nothing",
     )
+
+    origin_key: SecretStr | None = Field(
+        None, description="for trying out, as HRNN_ORIGIN_KEY_FILE: a file is seen by fewer"
+    )
+    origin_key_file: FilePath | None = Field(
+        None,
+        description="holds the secret that forwarded records are signed by, the same for all workers and the audit; "
+        "none: derived from the cluster's id, which keeps accidents out but no attacker",
+    )
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.origin_key is not None and self.origin_key_file is not None:
+            raise ValueError("set HRNN_ORIGIN_KEY_FILE or HRNN_ORIGIN_KEY, not both")
+        try:
+            key = self.signing_key
+        except OSError as error:
+            raise ValueError(f"HRNN_ORIGIN_KEY_FILE={self.origin_key_file} can't be read: {error}") from None
+        if key is not None and len(key) < MIN_KEY_BYTES:
+            raise ValueError(
+                f"the key of HRNN_ORIGIN_KEY_FILE or HRNN_ORIGIN_KEY has {len(key)} bytes and needs {MIN_KEY_BYTES}: "
+                "make one with `openssl rand -hex 32`"
+            )
+        return self
+
+    @property
+    def signing_key(self) -> bytes | None:
+        """Read the secret that forwarded records are signed by; None if none is set."""
+        if self.origin_key_file is not None:
+            return self.origin_key_file.read_bytes().rstrip(b"\r\n")
+        return self.origin_key.get_secret_value().encode() if self.origin_key is not None else None
 
     @property
     def topics(self) -> Topics:

@@ -31,6 +31,7 @@ from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.intake import Intake, home_of, sourced, strays, take_in
 from stream.open_sessions import OpenSessions
+from stream.origins import Origins
 from stream.pending_states import PendingStates
 from stream.poison import decide_without_poison
 from stream.rejects import send_dead_letters
@@ -77,6 +78,7 @@ class UserStage:
         topics: contracts.Topics,
         partitions: int,
         thread: Executor,
+        origins: Origins,
     ) -> None:
         self._app = app
         self._changelog = changelog
@@ -93,6 +95,7 @@ class UserStage:
         self._counted: set[int] = set()
         self._pending = PendingStates(lambda batch: app.batch_consumer.valid(batch))
         self._thread = thread
+        self._origins = origins
         self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
         self._refused: Counter[str] = Counter()  # since they were last told
         self._tell_refused_from = 0.0  # time.monotonic()
@@ -148,13 +151,14 @@ class UserStage:
             for partition in users:
                 self._count_popularity(partition)
         held = self.states_of(users)
-        forwards = strays(intake, held, self._partitions)
+        forwards = strays(intake, held, self._partitions, self._origins)
         here = [pair for index, pair in enumerate(intake.events) if index not in forwards]
 
         def decide(events: Sequence[SourcedEvent]) -> Decision:
             return self._recommender.decide(model, self.popularity, held, events, time.time(), moment, live=self._live)
 
-        decision, numbers, failed = decide_without_poison(decide, [sourced(record, event) for record, event in here])
+        events = [sourced(record, event, self._origins) for record, event in here]
+        decision, numbers, failed = decide_without_poison(decide, events)
         for number, error in failed:
             intake.rejects.append((here[number][0], error))
         for number, reason, detail in decision.rejects:
@@ -242,7 +246,7 @@ class UserStage:
             sent += [each.acked for each in await append(producer, self._topics.transitions, partition, records)]
         for index, home in decided.forwards.items():
             record, event = decided.intake.events[index]
-            sent.append(await send_on(producer, record, event.user_id, home))
+            sent.append(await send_on(producer, record, event.user_id, home, self._origins))
         return sent
 
     async def _store(self, producer: aiokafka.AIOKafkaProducer, decision: Decision) -> list[Append]:

@@ -17,9 +17,7 @@ from models.contracts import (
     BadRecord,
     Recommendation,
     Topics,
-    decode_event,
     decode_recommendation,
-    decode_request,
     rec_id,
 )
 from models.earlier import fold
@@ -31,8 +29,9 @@ from models.weights import ServingModel
 from stream.cli.audit_lists import Answer, wrong_answers
 from stream.cli.audit_signals import audit_signals
 from stream.cli.connection import client_options
-from stream.intake import home_of, origin_of, sourced
+from stream.intake import event_of, home_of, request_of, sourced
 from stream.log_reader import Record, log_reader, read_stretch
+from stream.origins import Origins, origins_for
 
 H_TOLERANCE = 1e-5  # what batching alone may change of a float32 hidden state between -1 and 1
 EXAMPLES = 20
@@ -83,23 +82,25 @@ async def audit(
     exclude_seen: bool = True,
     asking_gap_s: float = 0.0,
     signal_rules: SignalRules | None = None,
+    signing_key: bytes | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> AuditReport:
     """Read every topic to its end and compare; the workers must be at rest, and of the settings given here."""
     report, rules = AuditReport(), rules or SessionRules()
     options = client_options(bootstrap, "hrnn-audit")
+    origins = await origins_for(signing_key, topics, options)
     progress("reading the log of events")
     log = await _read(options, topics.interactions)
     progress("reading lists and dead letters")
-    landed = _landings(log)
+    landed = _landings(log, origins)
     given = await _read(options, topics.recommendations)
-    _check_requests(await _read(options, topics.requests), given, report)
+    _check_requests(await _read(options, topics.requests), given, origins, report)
     answers = _answers(given, landed, report)
     dead = _dead_letters(await _read(options, topics.dead_letters), topics.interactions)
     report.dead_letters = len(dead)
     progress("replaying the log")
-    replays = {p: _replay(p, records, len(log), rules, answers, dead, report) for p, records in log.items()}
-    _check_landings(log, landed, report)
+    replays = {p: _replay(p, records, len(log), rules, origins, answers, dead, report) for p, records in log.items()}
+    _check_landings(log, landed, origins, report)
     progress("comparing the states")
     models = _models(await _read(options, topics.models))
     report.model_versions = len(models)
@@ -146,12 +147,12 @@ async def _read(options: Mapping[str, object], topic: str) -> dict[int, list[Rec
     return found
 
 
-def _landings(log: Mapping[int, list[Record]]) -> dict[tuple[int, int], int]:
+def _landings(log: Mapping[int, list[Record]], origins: Origins) -> dict[tuple[int, int], int]:
     """Map events that were sent on, by where they came in first, to their offset in their user's own partition."""
     landed: dict[tuple[int, int], int] = {}
     for records in log.values():
         for record in records:
-            if origin := origin_of(record):
+            if origin := origins.of(record):
                 landed.setdefault((origin.source.partition, origin.source.offset), record.offset)
     return landed
 
@@ -180,7 +181,9 @@ def _answers(
     return answers
 
 
-def _check_requests(log: Mapping[int, list[Record]], topic: Mapping[int, list[Record]], report: AuditReport) -> None:
+def _check_requests(
+    log: Mapping[int, list[Record]], topic: Mapping[int, list[Record]], origins: Origins, report: AuditReport
+) -> None:
     """See that each request has an answer; what the state and the signals were at that moment is not kept."""
     lists = (decode_recommendation(record.value or b"") for records in topic.values() for record in records)
     answered = {given.rec_id for given in lists if given.request_id is not None}
@@ -188,11 +191,11 @@ def _check_requests(log: Mapping[int, list[Record]], topic: Mapping[int, list[Re
     for records in log.values():
         for record in records:
             try:
-                decode_request(record.value)
+                request_of(record)
             except BadRecord:
                 continue
             place = record.topic, record.partition, record.offset
-            if origin_of(record) is None and rec_id(*place) not in answered:
+            if origins.of(record) is None and rec_id(*place) not in answered:
                 report.lost += 1
                 report.note(f"request {record.partition}/{record.offset} has no list")
 
@@ -201,7 +204,7 @@ def _dead_letters(topic: Mapping[int, list[Record]], source: str) -> dict[tuple[
     dead: dict[tuple[int, int], str] = {}
     for records in topic.values():
         for record in records:
-            headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
             if headers.get("source-topic") == source:
                 dead[int(headers["source-partition"]), int(headers["source-offset"])] = headers["reason"]
     return dead
@@ -212,6 +215,7 @@ def _replay(
     records: list[Record],
     partitions: int,
     rules: SessionRules,
+    origins: Origins,
     answers: Mapping[str, list[Answer]],
     dead: Mapping[tuple[int, int], str],
     report: AuditReport,
@@ -219,15 +223,15 @@ def _replay(
     """Replay one partition, and look for what each of its records must have caused."""
     events = []
     for record in records:
-        report.events += origin_of(record) is None
+        report.events += origins.of(record) is None
         try:
-            event = decode_event(record.value)
+            event = event_of(record)
         except BadRecord as error:
             _expect_dead(record, error.reason, dead, report)
             continue
-        if origin_of(record) is None and home_of(event.user_id, partitions) != partition:
+        if origins.of(record) is None and home_of(event.user_id, partitions) != partition:
             continue  # it was sent on: its landing is looked for later
-        events.append(sourced(record, event))
+        events.append(sourced(record, event, origins))
     result = replay(rules, HISTORY_EVENTS, events)
     for given, outcome in zip(events, result.outcomes, strict=True):
         origin = given.origin
@@ -257,16 +261,16 @@ def _expect_dead(record: Record, reason: str, dead: Mapping[tuple[int, int], str
 
 
 def _check_landings(
-    log: Mapping[int, list[Record]], landed: Mapping[tuple[int, int], int], report: AuditReport
+    log: Mapping[int, list[Record]], landed: Mapping[tuple[int, int], int], origins: Origins, report: AuditReport
 ) -> None:
     """See that each event of a user at home elsewhere arrived there."""
     for partition, records in log.items():
         for record in records:
             try:
-                user_id = decode_event(record.value).user_id
+                user_id = event_of(record).user_id
             except BadRecord:
                 continue
-            if origin_of(record) is None and home_of(user_id, len(log)) != partition:
+            if origins.of(record) is None and home_of(user_id, len(log)) != partition:
                 report.forwarded += 1
                 if (partition, record.offset) not in landed:
                     report.lost += 1

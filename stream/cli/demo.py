@@ -20,6 +20,7 @@ from stream.cli.audit import AuditReport, audit
 from stream.cli.broker import LocalKafka
 from stream.cli.connection import administration
 from stream.cli.demo_panel import Display, Snapshot
+from stream.cli.environment import read_settings
 from stream.cli.failures import Failure
 from stream.cli.movietweetings import load_events, load_titles
 from stream.cli.processes import Process, free_port
@@ -154,7 +155,7 @@ class Demo:
                 if code != 0:
                     raise Failure(f"the trainer ended with status {code}: {self.trainer.log_tail()}")
                 swaps = sum(int(w.metric("rec_model_swaps_total", 'result="swapped"')) for w in self.workers)
-                report = await audit(self._bootstrap, self.topics)
+                report = await audit(self._bootstrap, self.topics, signing_key=read_settings().signing_key)
             return self._figures(client, report, (len(live) + len(held_back)) / self._live_s, swaps)
 
     def stop(self) -> None:

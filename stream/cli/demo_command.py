@@ -64,6 +64,7 @@ def audit(
             exclude_seen=worker.exclude_seen,
             asking_gap_s=worker.asking_gap_s,
             signal_rules=worker.signal_rules,
+            signing_key=worker.signing_key,
             progress=note,
         )
     )

@@ -6,28 +6,19 @@ import platform
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from kafka import KafkaAdminClient
 
 from stream.cli.connection import administration
+from stream.cli.doctor_limits import limits, origin_key
 from stream.cli.environment import CommandSettings
 from stream.cli.failures import Failure
+from stream.cli.finding import Finding
 from stream.cli.topics import differences, existing, wanted
 
 MIN_BROKER = (2, 4)  # the first whose admin requests are all that is used here
 SHOWN = ("faust-streaming", "mode-streaming", "aiokafka", "kafka-python", "torch", "rocksdict")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at; `remedy` is empty when all is well."""
-
-    subject: str
-    well: bool
-    detail: str
-    remedy: str = ""
 
 
 def examine(settings: CommandSettings) -> Iterator[Finding]:
@@ -38,6 +29,9 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
             yield _broker(admin, settings.kafka_bootstrap)
             topics = list(_topics(admin, settings))
             yield from topics
+            if all(topic.well for topic in topics):
+                yield from limits(admin, settings)
+                yield origin_key(settings)
     except Failure as failure:
         yield Finding("broker", False, failure.what, failure.remedy)
         return

@@ -27,7 +27,10 @@ OWN_VARIABLES = {
 }
 
 
-READ_BY_COMMANDS = (*KafkaAccess.model_fields, "kafka_bootstrap", "topic_prefix", "partitions", "replication")
+READ_BY_COMMANDS = (
+    *(*KafkaAccess.model_fields, "kafka_bootstrap", "topic_prefix", "partitions", "replication"),
+    *("origin_key", "origin_key_file"),  # the audit and the doctor
+)
 
 
 class CommandSettings(KafkaSettings):
@@ -66,7 +69,7 @@ def load(kind: type[S], **given: object) -> S:
 
 def secrets() -> set[str]:
     """Name the variables whose values nobody is shown."""
-    fields = KafkaAccess.model_fields.items()
+    fields = KafkaSettings.model_fields.items()
     return {PREFIX + name.upper() for name, field in fields if SecretStr in get_args(field.annotation)}
 
 

@@ -108,8 +108,8 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
         topic(
             topics.dead_letters,
             "records not applied",
-            # What was refused, and the headers that say why.
-            {**deleted, "retention.ms": str(30 * DAY_MS), "max.message.bytes": str(5 * MIB)},
+            # What was refused, and the headers that say why; what is larger than a broker's default is cut.
+            {**deleted, "retention.ms": str(30 * DAY_MS)},
         ),
         topic(
             topics.user_states,

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from kafka import KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from models.catalogue import Catalogue
-from models.contracts import RankedItem, Recommendation, Source, Topics, encode
+from models.contracts import BROKER_MAX_BYTES, RankedItem, Recommendation, Source, Topics, encode
 from models.hrnn import HRNN, HRNNConfig
 from models.weights import POINTER_KEY, Pointer, chunk_key, describe, manifest_key, pack, split
 from stream.cli.connection import administration
@@ -209,10 +210,16 @@ def test_the_doctor_finds_each_thing_that_is_wrong(hrnn: Hrnn, kafka: str, topic
     hrnn("topics", "create")
     status, found = subjects()
     assert (status, found["topics"], found["model"]) == (1, True, False)
+    for most_bytes, fits in ((100_000, False), (BROKER_MAX_BYTES, True)):
+        with administration(kafka) as admin:
+            limit = {"max.message.bytes": str(most_bytes)}
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, f"{topic_prefix}sessions", limit)])
+        assert subjects()[1]["limits"] == fits
     publish(kafka, Topics(topic_prefix), "v1", torn=True)
     assert subjects()[0] == 1
     publish(kafka, Topics(topic_prefix), "v2")
-    assert subjects() == (0, {"versions": True, "broker": True, "topics": True, "model": True})
+    well = dict.fromkeys(("versions", "broker", "topics", "limits", "origin key", "model"), True)
+    assert subjects() == (0, well)
 
 
 def test_dead_letters_are_listed_by_reason(hrnn: Hrnn, kafka: str, topic_prefix: str) -> None:

@@ -171,10 +171,6 @@ def _checked(line: int, value: bytes) -> FileEvent:
         event = decode_event(value)
     except BadRecord as bad:
         raise BadRow(line, str(bad)) from None
-    if event.timestamp >= LATEST:  # of JSON lines, whose times are Unix seconds by contract
-        raise BadRow(
-            line, f"timestamp {event.timestamp:.15g} is no Unix time in seconds", "divide milliseconds by 1000"
-        )
     return FileEvent(line, event, value)
 
 

@@ -8,8 +8,11 @@ from faust.types import TP
 
 from models.contracts import Event
 from stream.delivery import Batch
-from stream.intake import ORIGIN_HEADER, Intake, home_of, origin_header_of, origin_of, sourced, strays, take_in
+from stream.headers import MAX_HEADERS_BYTES
+from stream.intake import Intake, home_of, sourced, strays, take_in
+from stream.origins import Origins
 
+ORIGINS = Origins(b"a secret of sixteen bytes")
 EVENT = b'{"user_id":"u","item_id":"i","timestamp":1}'
 
 
@@ -47,19 +50,27 @@ def test_only_users_without_a_state_here_and_at_home_elsewhere_are_sent_on() -> 
     home = home_of("u", 8)
     elsewhere = (home + 1) % 8
     intake = Intake([(record(home), event("u")), (record(elsewhere), event("u"))])
-    assert strays(intake, {}, 8) == {1: home}
-    assert strays(intake, {(elsewhere, "u"): b"state"}, 8) == {}
+    assert strays(intake, {}, 8, ORIGINS) == {1: home}
+    assert strays(intake, {(elsewhere, "u"): b"state"}, 8, ORIGINS) == {}
 
 
 def test_an_event_that_was_sent_on_keeps_its_first_place_and_time() -> None:
     first = record(3, 77)
-    arrived = record(6, 900, headers=[origin_header_of(first)], timestamp=1_700_000_999_000)
-    given = sourced(arrived, event("u"))
+    headers = ORIGINS.forwarded(first, "u", 6)
+    arrived = record(6, 900, key=b"u", headers=headers, timestamp=1_700_000_999_000)
+    given = sourced(arrived, event("u"), ORIGINS)
     assert (given.partition, given.offset, given.now) == (6, 900, 1_700_000_000.123)
     assert (given.origin.partition, given.origin.offset) == (3, 77)
-    assert strays(Intake([(arrived, event("u"))]), {}, 8) == {}
+    assert strays(Intake([(arrived, event("u"))]), {}, 8, ORIGINS) == {}
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"1/2", b"-1/2/3", b"0/5/1700000000123", b"1/2/3/4", b"9" * 20 + b"/1/1"])
-def test_a_header_that_names_no_other_place_is_ignored(value: bytes) -> None:
-    assert origin_of(record(0, headers=[(ORIGIN_HEADER, value)])) is None
+def test_headers_that_are_too_large_are_refused_whatever_the_event() -> None:
+    """Few and large, or many and empty."""
+    large = record(headers=[("trace", b"x" * MAX_HEADERS_BYTES)])
+    many = record(headers=[("", None)] * (MAX_HEADERS_BYTES // 10 + 1))
+    good = record(headers=[("trace", b"x" * (MAX_HEADERS_BYTES - 100)), ("null", None), ("\udcff", b"odd")])
+    intake = take_in(
+        Batch("interactions", 1, 0.0, {TP("interactions", 0): 5}, {TP("interactions", 0): [large, many, good]})
+    )
+    assert [error.reason for _, error in intake.rejects] == ["too_large", "too_large"]
+    assert [taken for taken, _ in intake.events] == [good]

@@ -85,3 +85,23 @@ def test_a_heartbeat_fits_into_the_session_timeout() -> None:
     settings = WorkerSettings()
     assert settings.heartbeat_interval_s * 3 <= settings.session_timeout_s, "Kafka's own advice"
     assert settings.session_timeout_s < settings.rebalance_timeout_s
+
+
+def test_the_key_that_origins_are_signed_by_is_a_file_or_a_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert KafkaSettings().signing_key is None
+    monkeypatch.setenv("HRNN_ORIGIN_KEY", "0123456789abcdef")
+    settings = KafkaSettings()
+    assert settings.signing_key == b"0123456789abcdef"
+    assert "0123456789abcdef" not in repr(settings)
+    file = tmp_path / "key"
+    file.write_bytes(b"of a mounted secret\r\n")
+    monkeypatch.setenv("HRNN_ORIGIN_KEY_FILE", str(file))
+    with pytest.raises(ValidationError, match="not both"):
+        KafkaSettings()
+    monkeypatch.delenv("HRNN_ORIGIN_KEY")
+    assert KafkaSettings().signing_key == b"of a mounted secret"
+    file.write_bytes(b"short\n")
+    with pytest.raises(ValidationError, match="openssl rand"):
+        KafkaSettings()

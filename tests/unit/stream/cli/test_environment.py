@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.cli.environment import all_variables, load, read_settings, refuse_unknown
+from stream.cli.environment import all_variables, load, read_settings, refuse_unknown, secrets
 from stream.cli.failures import Failure
 from stream.settings import WorkerSettings
 
@@ -49,3 +49,11 @@ def test_half_lives_that_nothing_can_decay_by_are_refused(
         load(WorkerSettings)
     assert "HRNN_HALF_LIVES_S" in failure.value.what
     assert said in failure.value.what
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert secrets() == {"HRNN_SASL_PASSWORD", "HRNN_ORIGIN_KEY"}
+    monkeypatch.setenv("HRNN_ORIGIN_KEY", "too short")
+    with pytest.raises(Failure) as failure:
+        load(WorkerSettings)
+    assert "too short" not in failure.value.what

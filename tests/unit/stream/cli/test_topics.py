@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from models.contracts import MAX_EVENT_BYTES, Topics
+from models.contracts import BROKER_MAX_BYTES, MAX_EVENT_BYTES, MAX_RECORD_BYTES, Topics
 from models.weights import CHUNK_BYTES
+from stream.cli.doctor_limits import NEEDED_BYTES
 from stream.cli.topics import differences, topic_table
 
 
@@ -39,10 +40,17 @@ def test_a_write_counts_with_two_copies_once_there_are_three() -> None:
         assert {spec.configs["min.insync.replicas"] for spec in table} == {copies}
 
 
-def test_oversized_events_get_as_far_as_the_dead_letters() -> None:
-    limits = {spec.name: int(spec.configs.get("max.message.bytes", 2**20)) for spec in topic_table(Topics())}
-    assert limits["dead-letters"] > limits["interactions"] > 2 * 2**20 > MAX_EVENT_BYTES
-    assert limits["models"] > CHUNK_BYTES
+def test_oversized_events_get_as_far_as_the_worker() -> None:
+    (interactions,) = (spec for spec in topic_table(Topics()) if spec.name == "interactions")
+    assert int(interactions.configs["max.message.bytes"]) > 2 * BROKER_MAX_BYTES > MAX_EVENT_BYTES
+
+
+def test_nothing_that_is_written_needs_more_than_a_brokers_default() -> None:
+    """A topic's own limit may be higher; where we write it is not lower, and never needed."""
+    own = {spec.name: spec.configs.get("max.message.bytes") for spec in topic_table(Topics())}
+    assert {name for name, limit in own.items() if limit is not None} == {"interactions", "models"}
+    assert int(own["models"] or 0) >= NEEDED_BYTES > CHUNK_BYTES
+    assert BROKER_MAX_BYTES >= NEEDED_BYTES > MAX_RECORD_BYTES
 
 
 def test_events_are_placed_by_the_clock_of_the_broker() -> None:
