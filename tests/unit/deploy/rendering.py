@@ -46,10 +46,22 @@ def kustomize() -> tuple[str, ...]:
 
 @functools.cache
 def _rendered(overlay: str) -> str:
+    return _built(ROOT / "k8s" / "overlays" / overlay)
+
+
+def with_component(overlay: str, component: str, folder: Path) -> list[Manifest]:
+    """Give what an overlay applies with one more component, by a kustomization written into an empty folder."""
+    parts = {"resources": ROOT / "k8s/overlays" / overlay, "components": ROOT / "k8s/components" / component}
+    folder = folder.resolve()
+    relative = {kind: [os.path.relpath(path.resolve(), folder)] for kind, path in parts.items()}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(relative))
+    return [manifest for manifest in yaml.safe_load_all(_built(folder)) if manifest]
+
+
+def _built(folder: Path) -> str:
     command = kustomize()
     if not command:
         pytest.skip(REMEDY)
-    folder = ROOT / "k8s" / "overlays" / overlay
     built = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False, env=os.environ)
     assert built.returncode == 0, f"{' '.join(command)} {folder}: {built.stderr}"
     return built.stdout

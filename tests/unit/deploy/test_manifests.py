@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -19,7 +20,7 @@ from stream.cli.main import app
 from stream.cli.topics import topic_table
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
-from tests.unit.deploy.rendering import GOLDEN, OVERLAYS, ROOT, Manifest, golden_text, rendered
+from tests.unit.deploy.rendering import GOLDEN, OVERLAYS, ROOT, Manifest, golden_text, rendered, with_component
 from trainer.settings import FittingSettings, TrainerSettings
 from trainer.telemetry import Telemetry as TrainerTelemetry
 
@@ -134,6 +135,20 @@ def test_every_variable_exists_and_its_value_is_possible(overlay: str, monkeypat
             context.delenv("HRNN_SSL_CAFILE", raising=False)
             WorkerSettings()
             TrainerSettings(fitting=FittingSettings())
+
+
+def test_a_key_of_ones_own_reaches_those_who_sign_and_verify(tmp_path: Path) -> None:
+    templates = dict(pods(with_component("prod", "origin-key", tmp_path)))
+    for name in ("hrnn-worker", "hrnn-toolbox"):
+        spec = templates[name]["spec"]
+        (container,) = spec["containers"]
+        (file,) = [e["value"] for e in container["env"] if e["name"] == "HRNN_ORIGIN_KEY_FILE"]
+        (mount,) = [m for m in container["volumeMounts"] if file.startswith(m["mountPath"] + "/")]
+        (volume,) = [v for v in spec["volumes"] if v["name"] == mount["name"]]
+        assert volume["secret"]["secretName"] == "hrnn-origin"
+        # merged, not replaced
+        assert "HRNN_SASL_USERNAME" in {e["name"] for e in container["env"]}
+        assert "/etc/hrnn/user" in {m["mountPath"] for m in container["volumeMounts"]}
 
 
 @overlay_by_overlay
