@@ -63,7 +63,9 @@ def home_of(user_id: str, partitions: int) -> int:
     return int(_partitioner(user_id.encode(), numbers, numbers))
 
 
-def strays(intake: Intake, held: Mapping[tuple[int, str], UserState], partitions: int, origins: Origins) -> dict[int, int]:
+def strays(
+    intake: Intake, held: Mapping[tuple[int, str], UserState], partitions: int, origins: Origins
+) -> dict[int, int]:
     """Find the events of users without a state here whose home is another partition: index -> home.
 
     A producer without keys, or with another partitioner (librdkafka's default), would split a user in two.
