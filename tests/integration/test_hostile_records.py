@@ -5,6 +5,7 @@ The audit at the end sees that every event that is valid was applied, in one pla
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiokafka
 import pytest
 from kafka import KafkaProducer
 
@@ -57,18 +59,16 @@ def event(user_id: str, item_id: str = "item-1", **more: object) -> bytes:
 
 
 def send(running: Deployment, value: bytes | None, **more: Any) -> tuple[int, int]:
-    """Send one record as a client does that bounds nothing and compresses."""
-    producer = KafkaProducer(
-        bootstrap_servers=running.bootstrap,
-        compression_type="gzip",
-        max_request_size=2**25,
-        buffer_memory=2**26,
-    )
-    try:
-        sent = producer.send(running.topics.interactions, value=value, **more).get(30)
-        return sent.partition, sent.offset
-    finally:
-        producer.close()
+    """Send one record as a client does that bounds nothing, compresses and has headers without values."""
+
+    async def sent() -> Any:
+        async with aiokafka.AIOKafkaProducer(
+            bootstrap_servers=running.bootstrap, compression_type="gzip", max_request_size=2**25
+        ) as producer:
+            return await producer.send_and_wait(running.topics.interactions, value=value, **more)
+
+    place = asyncio.run(sent())
+    return place.partition, place.offset
 
 
 def given(running: Deployment, user_id: str, count: int) -> list[Recommendation]:
@@ -108,10 +108,10 @@ def elsewhere(running: Deployment, user_id: str) -> int:
 @pytest.mark.parametrize("name", [ORIGIN_HEADER, "trace", ""])
 def test_a_header_without_a_value_is_none_of_ours(running: Deployment, name: str) -> None:
     user_id = f"null-header-{name}"
-    running.produce(event(user_id), key=user_id.encode(), headers=[(name, None)])
+    send(running, event(user_id), key=user_id.encode(), headers=[(name, None)])
     given(running, user_id, 1)
     # sent on to its user's own partition, it keeps the header
-    running.produce(event(user_id, "item-2"), partition=elsewhere(running, user_id), headers=[(name, None)])
+    send(running, event(user_id, "item-2"), partition=elsewhere(running, user_id), headers=[(name, None)])
     given(running, user_id, 2)
 
 
