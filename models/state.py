@@ -10,6 +10,8 @@ import struct
 
 import msgspec
 
+from models.contracts import MAX_EVENT_TYPE_CHARS
+
 STATE_VERSION = 1
 HISTORY_EVENTS = 100
 """How many events of a user are retained: what own histories and the replay after a model swap are made of."""
@@ -18,6 +20,10 @@ EMITTED_ITEMS = 10
 """How many places of the last list are kept, to count the live hit-rate at 10."""
 
 _HEADER = struct.Struct("<Bq")
+
+
+_LARGE_BYTES = 64 * 1024
+"""A state up to here can't hold event types so long that its next record, however it grows, is too large to write."""
 
 
 class BadState(ValueError):
@@ -81,7 +87,7 @@ def decode(value: bytes) -> UserState:
         raise BadState(f"a state of {len(value)} bytes can't be read: {error}") from None
     if state.applied_offset != offset:
         raise BadState(f"the header says offset {offset}, the state {state.applied_offset}")
-    return state
+    return state if len(value) <= _LARGE_BYTES else _within_limits(state)
 
 
 def applied_offset(value: bytes) -> int:
@@ -92,3 +98,14 @@ def applied_offset(value: bytes) -> int:
     if version != STATE_VERSION:
         raise BadState(f"a state of version {version}; this code reads version {STATE_VERSION}")
     return int(offset)
+
+
+def _within_limits(state: UserState) -> UserState:
+    """Cut event types of older releases, which had no limit, so that the state's next record fits a broker's."""
+    if all(len(event.event_type or "") <= MAX_EVENT_TYPE_CHARS for event in state.history):
+        return state
+    history = [
+        msgspec.structs.replace(event, event_type=event.event_type and event.event_type[:MAX_EVENT_TYPE_CHARS])
+        for event in state.history
+    ]
+    return msgspec.structs.replace(state, history=history)

@@ -26,7 +26,8 @@ from models.weights import ServingModel
 from stream.cli.serving import MetricsServer
 from stream.intake import sourced
 from stream.model_feed import ModelFeed
-from stream.rejects import headers_of
+from stream.origins import Origins
+from stream.rejects import headers_of, kept
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
@@ -72,19 +73,22 @@ def main() -> int:
     feed = ModelFeed(topics.models, settings.client_options(), telemetry, _adopt)
     recommender = Recommender(settings.session_rules, settings.top_k, settings.exclude_seen)
     popularity = Popularity()
+    origins = Origins(b"nothing is sent on by this worker")
     noop = os.environ.get("HRNN_PLAIN") == "noop"
 
     async def one(record: EventT[bytes]) -> None:
         try:
             event = decode_event(record.value)
         except BadRecord as error:
-            headers = dict(headers_of(_Place(record.message), error))
-            await dead_letters.send(key=record.key, value=record.value or b"", headers=headers)
+            place = _Place(record.message)
+            carried = kept(place)
+            headers = dict(headers_of(place, carried, error))
+            await dead_letters.send(key=carried.key, value=carried.value or b"", headers=headers)
             return
         key, at = event.user_id.encode(), record.message
         held = users.get(key)
         states = {(at.partition, event.user_id): state.decode(held)} if held else {}
-        given = sourced(_Place(at), event)
+        given = sourced(_Place(at), event, origins)
         decision = recommender.decide(feed.current, popularity, states, [given], time.time())
         for user_state in decision.states.values():
             users[key] = state.encode(user_state)
@@ -128,6 +132,7 @@ class _Place:
 
     def __init__(self, message: Any) -> None:
         self.topic, self.partition, self.offset = message.topic, message.partition, message.offset
+        self.key, self.value = message.key, message.value
         self.timestamp = int(message.timestamp * 1000)
         self.headers = list(message.headers.items()) if isinstance(message.headers, dict) else message.headers or []
 

@@ -126,3 +126,13 @@ def test_no_character_takes_more_bytes_than_those_tried_here() -> None:
     assert max(len(msgspec.json.encode(character)) - 2 for character in characters) == 6
     assert len(msgspec.json.encode(ESCAPED)) - 2 == 6
     assert max(len(character.encode()) for character in characters) == len(WIDE.encode()) == 4
+
+
+def test_a_state_with_endless_event_types_of_older_releases_fits_again() -> None:
+    event = HistoryEvent("i", TIME, "t" * 60_000, VALUE, 7)
+    old = msgspec.structs.replace(largest_state("x"), history=[event] * 12)
+    read = state.decode(state.encode(old))
+    assert {one.event_type for one in read.history} == {"t" * MAX_EVENT_TYPE_CHARS}
+    assert msgspec.structs.replace(read, history=old.history) == old
+    within = largest_state(WIDE)
+    assert state.decode(state.encode(within)) == within
