@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.contracts import MAX_EVENT_VALUE
+
 VALUE_LIMIT = 5.0
 """Standardized event values are cut here: one absurd value must not drive a user's state for good."""
 
@@ -82,9 +84,11 @@ class Catalogue:
 
     def standardized(self, event_value: float | None) -> float:
         """Scale an event's value to the training data's mean and deviation; 0 for none."""
-        if event_value is None:
+        if event_value is None or math.isnan(event_value):
             return 0.0
-        scaled = (event_value - self.value_mean) / self.value_std
+        # bounded before the mean is subtracted: logs of older releases hold any float
+        bounded = min(max(event_value, -MAX_EVENT_VALUE), MAX_EVENT_VALUE)
+        scaled = (bounded - self.value_mean) / self.value_std
         return min(max(scaled, -VALUE_LIMIT), VALUE_LIMIT)
 
     def vocabulary_hash(self) -> str:

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from models.catalogue import VALUE_LIMIT, Catalogue
+from models.contracts import MAX_EVENT_VALUE
 from models.control import levels
 from models.hrnn import StepInputs
 from trainer.histories import Floats, Histories, Ints
+
+MAX_EVENT_TYPES = 1000
+"""A model has rows for this many event types, the most frequent: a type made up for each event would fill memory."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ def encode(histories: Histories, catalogue: Catalogue, bounds_s: tuple[float, ..
 def build_catalogue(histories: Histories, known: Ints) -> Catalogue:
     """Make the catalogue of the events at `known` (indices): items and types sorted, values' mean and deviation."""
     items, counts = np.unique(histories.items[known], return_counts=True)
-    types = np.unique(histories.types[known])
-    values = histories.values[known]
-    values = values[np.isfinite(values)]
+    types, type_counts = np.unique(histories.types[known][histories.types[known] >= 0], return_counts=True)
+    types = np.sort(types[np.argsort(-type_counts, kind="stable")[:MAX_EVENT_TYPES]])
+    values = _bounded(histories.values[known])
+    values = values[~np.isnan(values)]
     deviation = float(values.std()) if len(values) else 0.0
     return Catalogue(
         [histories.item_ids[item] for item in items],
-        [histories.event_types[kind] for kind in types if kind >= 0],
+        [histories.event_types[kind] for kind in types],
         float(values.mean()) if len(values) else 0.0,
         deviation if deviation > 0 else 1.0,  # all values alike: they say nothing, and nothing divides by 0
         counts.tolist(),
@@ -60,5 +65,12 @@ def build_catalogue(histories: Histories, known: Ints) -> Catalogue:
 
 def _standardized(values: Floats, catalogue: Catalogue) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Do as Catalogue.standardized does, for all at once."""
-    scaled = np.clip((values - catalogue.value_mean) / catalogue.value_std, -VALUE_LIMIT, VALUE_LIMIT)
+    with np.errstate(over="ignore"):  # a deviation near zero: what overflows is cut like the rest
+        scaled = np.clip((_bounded(values) - catalogue.value_mean) / catalogue.value_std, -VALUE_LIMIT, VALUE_LIMIT)
     return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
+
+
+def _bounded(values: Floats) -> Floats:
+    """Cut event values to what intake allows: logs of older releases hold any float. NaN stays NaN."""
+    bounded: Floats = np.clip(values, -MAX_EVENT_VALUE, MAX_EVENT_VALUE)
+    return bounded
