@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.contracts import Event, SessionRecord
+from models.contracts import MAX_EVENT_TYPE_CHARS, Event, SessionRecord
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -93,21 +96,30 @@ class Histories:
         )
 
 
-def from_sessions(sessions: Iterable[tuple[bytes, SessionRecord]], offsets: Mapping[int, int]) -> Histories:
-    """Join sessions, given with their keys, into histories."""
-    ordered = sorted(
-        ((record.user_id, record.start, _part(key, record), record) for key, record in sessions), key=_order
-    )
+def from_sessions(
+    sessions: Iterable[tuple[bytes, SessionRecord]], offsets: Mapping[int, int], since: float = -math.inf
+) -> Histories:
+    """Join sessions, given with their keys in any order, into histories; events at `since` or before are left out."""
+    columns = _Columns()
+    pieces: list[tuple[str, float, int, int, int]] = []  # user, start, part, and where its events are in the columns
+    for key, record in sessions:
+        begin = len(columns)
+        for event in record.events:
+            if event[1] > since:
+                columns.add(*event)
+        if len(columns) > begin:
+            pieces.append((record.user_id, record.start, _part(key, record), begin, len(columns) - begin))
+    pieces.sort()
     users: list[str] = []
     lengths: list[int] = []
-    events: list[tuple[str, float, str | None, float | None]] = []
-    for user_id, _, _, record in ordered:
+    for user_id, _, _, _, length in pieces:
         if not users or users[-1] != user_id:
             users.append(user_id)
             lengths.append(0)
-        lengths[-1] += len(record.events)
-        events.extend(record.events)
-    return _histories(users, lengths, events, offsets)
+        lengths[-1] += length
+    begins, counts = (np.array([piece[n] for piece in pieces], np.int64) for n in (3, 4))
+    places = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(len(columns))
+    return columns.histories(users, lengths, places, offsets)
 
 
 def from_events(events: Sequence[Event]) -> Histories:
@@ -117,16 +129,14 @@ def from_events(events: Sequence[Event]) -> Histories:
     for number in in_time:
         by_user.setdefault(events[number].user_id, []).append(number)
     users = sorted(by_user)
-    numbers = [number for user in users for number in by_user[user]]
-    columns = [(e.item_id, e.timestamp, e.event_type, e.event_value) for e in (events[n] for n in numbers)]
+    numbers = np.array([number for user in users for number in by_user[user]], np.int64)
+    columns = _Columns()
+    for event in events:
+        columns.add(event.item_id, event.timestamp, event.event_type, event.event_value)
     place = np.empty(len(events), np.int64)  # of each event of the file, in the histories
     place[numbers] = np.arange(len(numbers))
-    joined = _histories(users, [len(by_user[user]) for user in users], columns, {})
+    joined = columns.histories(users, [len(by_user[user]) for user in users], numbers, {})
     return dataclasses.replace(joined, order=place[np.array(in_time, np.int64)])
-
-
-def _order(session: tuple[str, float, int, SessionRecord]) -> tuple[str, float, int]:
-    return session[:3]
 
 
 def _part(key: bytes, record: SessionRecord) -> int:
@@ -135,36 +145,54 @@ def _part(key: bytes, record: SessionRecord) -> int:
     return int(part) if part.isdigit() else 0
 
 
-def _histories(
-    users: list[str],
-    lengths: list[int],
-    events: list[tuple[str, float, str | None, float | None]],
-    offsets: Mapping[int, int],
-) -> Histories:
-    item_ids, items = _places([item_id for item_id, _, _, _ in events])
-    event_types, types = _places([event_type for _, _, event_type, _ in events])
-    bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    times = _never_falling(np.array([time for _, time, _, _ in events], np.float64), bounds)
-    return Histories(
-        user_ids=users,
-        bounds=bounds,
-        item_ids=item_ids,
-        items=items,
-        times=times,
-        event_types=event_types,
-        types=types,
-        values=np.array([value for _, _, _, value in events], np.float64),  # None becomes NaN
-        order=np.argsort(times, kind="stable"),
-        offsets=dict(offsets),
-    )
+class _Columns:
+    """Events that are being read: 24 bytes each, where a tuple with its numbers takes 200."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, int] = {}
+        self._types: dict[str | None, int] = {}
+        self._item_codes = array("i")
+        self._type_codes = array("i")
+        self._times = array("d")
+        self._values = array("d")
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, item_id: str, timestamp: float, event_type: str | None, event_value: float | None) -> None:
+        if event_type is not None and len(event_type) > MAX_EVENT_TYPE_CHARS:
+            event_type = None  # of an older release, which had no limit: a model's vocabulary must stay small
+        self._item_codes.append(self._items.setdefault(item_id, len(self._items)))
+        self._type_codes.append(self._types.setdefault(event_type, len(self._types)))
+        self._times.append(timestamp)
+        self._values.append(math.nan if event_value is None else event_value)
+
+    def histories(self, users: list[str], lengths: list[int], places: Ints, offsets: Mapping[int, int]) -> Histories:
+        """Lay the events out as their users have them: `places` (N) are those in the columns."""
+        bounds = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        times = _never_falling(np.array(self._times, np.float64)[places], bounds)
+        item_ids, item_of_code = _sorted_names(self._items)
+        event_types, type_of_code = _sorted_names(self._types)
+        return Histories(
+            user_ids=users,
+            bounds=bounds,
+            item_ids=item_ids,
+            items=item_of_code[np.array(self._item_codes, np.int64)[places]],
+            times=times,
+            event_types=event_types,
+            types=type_of_code[np.array(self._type_codes, np.int64)[places]],
+            values=np.array(self._values, np.float64)[places],
+            order=np.argsort(times, kind="stable"),
+            offsets=dict(offsets),
+        )
 
 
-def _places(names: Sequence[str | None]) -> tuple[list[str], Ints]:
-    """Sort the distinct names and say where each stands; -1 for None."""
-    distinct = sorted({name for name in names if name is not None})
-    place: dict[str | None, int] = {name: number for number, name in enumerate(distinct)}
-    place[None] = -1
-    return distinct, np.fromiter(map(place.__getitem__, names), np.int64, len(names))
+def _sorted_names(codes: Mapping[Any, int]) -> tuple[list[str], Ints]:
+    """Sort the names and say where that of each code stands; -1 for None."""
+    names = sorted(name for name in codes if name is not None)
+    place = np.full(len(codes), -1, np.int64)
+    place[[codes[name] for name in names]] = np.arange(len(names))
+    return names, place
 
 
 def _never_falling(times: Floats, bounds: Ints) -> Floats:

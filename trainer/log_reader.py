@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 STALL_S = 60.0  # a broker that restarts is back within this; beyond, the caller shall hear of it
 ANSWER_MS = 10_000  # a stop must not wait longer for a broker that is away
+METADATA_MS = 30_000  # a topic that was created again, or has more partitions, is noticed within this
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +33,7 @@ class LogReader:
             allow_auto_create_topics=False,
             request_timeout_ms=ANSWER_MS,
             bootstrap_timeout_ms=ANSWER_MS,
+            metadata_max_age_ms=METADATA_MS,
             max_poll_records=10_000,  # a poll costs about as much as 20 records
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
@@ -39,6 +41,15 @@ class LogReader:
     def close(self) -> None:
         """Disconnect."""
         self._consumer.close()
+
+    def identity(self) -> str:
+        """Name the cluster and the topic by the ids that Kafka made them with; empty if the brokers do not say.
+
+        A topic that was deleted and created again has another id, though its name and offsets may be the same.
+        """
+        cluster = self._consumer._cluster  # kafka-python has no public way to the topic id of a consumer's metadata
+        topic_id = cluster.topic_id(self.topic)
+        return f"{cluster.cluster_id}/{topic_id}" if cluster.cluster_id and topic_id else ""
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         """Give each partition's first offset and the one after its last; raises TopicMissing."""

@@ -15,12 +15,14 @@ from kafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from models import weights
-from models.weights import BadWeights, ServingModel
+from models.weights import BadWeights, Manifest, ServingModel
+from trainer.copy_file import DamagedCopy
 from trainer.course import NothingToLearn
 from trainer.fitting import Fitted
 from trainer.histories import Histories, from_sessions
 from trainer.log_reader import LogReader, TopicMissing
 from trainer.publishing import ModelTopic, NoSuchVersion, Overtaken, Serving, version_name
+from trainer.selection import Limits, Selection
 from trainer.session_copy import SessionCopy
 from trainer.settings import TrainerSettings
 from trainer.telemetry import Telemetry
@@ -65,6 +67,7 @@ class TrainerService:
         self._models: ModelTopic | None = None
         self._serving: ServingModel | None = None
         self._refused = -1  # the offset of the newest pointer to a model that can't be read
+        self._events = 0  # in the copy
         self._seen_events = 0  # of the last run, by which new ones are counted
         self._last_run = -math.inf
         self._not_ready = "the sessions have not been read yet"
@@ -132,17 +135,20 @@ class TrainerService:
                 client.close()
 
     def _due(self) -> bool:
-        if self._copy.events - self._seen_events < self._settings.train_min_new_events:
+        if self._events - self._seen_events < self._settings.train_min_new_events:
             return False
         return self._serving is None or self._now() - self._last_run >= self._settings.train_interval_s
 
     def _read_sessions(self) -> None:
         if self._sessions is None:
             self._sessions = LogReader(self._settings.topics.sessions, self._settings.client_options())
-        records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
+        try:
+            records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
+        except DamagedCopy:  # deleted by now, so that this reads all
+            records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
         self._telemetry.records.inc(records)
         self._telemetry.bad_records.set(self._copy.bad_records)
-        events = self._copy.events
+        self._events = events = self._copy.events
         self._telemetry.events.set(events)
         self._telemetry.new_events.set(max(0, events - self._seen_events))
         if self._copy.lag == 0:
@@ -165,7 +171,7 @@ class TrainerService:
             self._telemetry.serving(manifest)
             if first:  # after a restart: go on where the trainer that made it stood
                 self._last_run = max(self._last_run, manifest.trained_at)
-                self._seen_events = max(self._seen_events, int(manifest.metrics.get("events", 0)))
+                self._seen_events = max(self._seen_events, int(_events_copied(manifest)))
         return pointer
 
     def _model_topic(self) -> ModelTopic:
@@ -176,8 +182,8 @@ class TrainerService:
     def _train(self, since: Serving) -> Run:
         if self.stopping.is_set():
             return Run("stopped", "asked to stop")
-        events = self._copy.events
-        histories = from_sessions(self._copy.sessions(), self._copy.offsets)
+        events = self._events
+        histories, selection = self._histories()
         try:
             candidate = train(histories, self._serving, self._settings, self.stopping.is_set)
         except NothingToLearn as error:
@@ -186,11 +192,38 @@ class TrainerService:
             if self.stopping.is_set():
                 return Run("stopped", "asked to stop before publishing")
             self._telemetry.trained(candidate.fitted.loss, candidate.figures)
-            run = self._publish(candidate, histories, since)
+            run = self._publish(candidate, histories, selection, since)
         self._seen_events, self._last_run = events, self._now()
         return run
 
-    def _publish(self, candidate: Candidate, histories: Histories, since: Serving) -> Run:
+    def _histories(self) -> tuple[Histories, Selection]:
+        """Load what is to be trained on, within the window and the sample; a damaged copy is read again once."""
+        limits = Limits(self._settings.train_window_s, self._settings.train_max_events)
+        for last_try in (False, True):
+            try:
+                selection = self._copy.select(limits)
+                sessions, offsets = self._copy.sessions(selection), self._copy.offsets
+                histories = from_sessions(sessions, offsets, selection.since)
+            except DamagedCopy:
+                if last_try:
+                    raise
+                self._read_sessions()
+            else:
+                break
+        self._telemetry.used_events.set(histories.n_events)
+        if histories.n_events < self._events:
+            log.info(
+                "training on a part of the sessions events=%d of=%d users=%d of=%d window_s=%.0f max_events=%d",
+                histories.n_events,
+                self._events,
+                selection.users_taken,
+                selection.users,
+                limits.window_s,
+                limits.max_events,
+            )
+        return histories, selection
+
+    def _publish(self, candidate: Candidate, histories: Histories, selection: Selection, since: Serving) -> Run:
         if not candidate.verdict.passed:
             self._telemetry.rejections.inc()
             return Run("rejected", candidate.verdict.reason)
@@ -202,7 +235,12 @@ class TrainerService:
             version=version_name(blob, trained_at),
             config=fitted.model.config,
             catalogue=fitted.catalogue,
-            metrics={**candidate.metrics(), "events": float(histories.n_events)},
+            metrics={
+                **candidate.metrics(),
+                **selection.metrics(),
+                "events": float(histories.n_events),
+                "events_copied": float(self._events),
+            },
             trained_at=trained_at,
             data_watermark=float(histories.times.max()),
             data_offsets={str(partition): offset for partition, offset in histories.offsets.items()},
@@ -239,3 +277,8 @@ class TrainerService:
             draw_curves(picture, {version: fitted.curve})
         except Exception as error:
             log.warning("no picture of version=%s: %s: %s", version, type(error).__name__, error)
+
+
+def _events_copied(manifest: Manifest) -> float:
+    """Give how many events the copy had when a version was made; older manifests had what was trained on: the same."""
+    return manifest.metrics.get("events_copied", manifest.metrics.get("events", 0.0))

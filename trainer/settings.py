@@ -155,6 +155,17 @@ class TrainerSettings(KafkaAccess):
     )
     train_min_new_events: int = Field(default=1000, ge=1, description="fewer tell the gate nothing: 1 % of hits is 10")
     train_poll_s: float = Field(default=10.0, gt=0, description="how often new events are fetched and counted")
+    train_window_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="train on the events of this time before the newest only; 0: on all, for films of years ago still "
+        "tell of taste, and how fast a catalogue ages is for its owner to say",
+    )
+    train_max_events: int = Field(
+        default=2_000_000,
+        ge=0,
+        description="beyond, train on a sample of users, the same ones each time; 0: no limit. TODO",
+    )
     trainer_dir: Path | None = Field(
         default=None,
         description="keeps the copy of the sessions over restarts, and curves of fits; none keeps it in memory",

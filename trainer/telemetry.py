@@ -52,6 +52,11 @@ class Telemetry:
             registry=registry,
         )
         self.events = Gauge("rec_train_events", "Events in the local copy of the sessions", registry=registry)
+        self.used_events = Gauge(
+            "rec_train_used_events",
+            "Events that the last run trained on, within the window and the sample",
+            registry=registry,
+        )
         self.new_events = Gauge(
             "rec_train_new_events", "Events in the copy that came since the last run", registry=registry
         )

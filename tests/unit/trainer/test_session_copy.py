@@ -18,10 +18,14 @@ class Log(LogReader):
         self.topic = topic
         self.records: dict[int, list[tuple[bytes, bytes | None]]] = {n: [] for n in range(partitions)}
         self.fetched = 0
+        self.id = "cluster/topic"
 
     def add(self, partition: int, key: bytes, value: object) -> None:
         raw = value if value is None or isinstance(value, bytes) else encode(value)
         self.records[partition].append((key, raw))
+
+    def identity(self) -> str:
+        return self.id
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         return {n: (0, len(records)) for n, records in self.records.items()}
