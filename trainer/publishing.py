@@ -35,6 +35,7 @@ from trainer.log_reader import LogReader, TopicMissing
 
 PARTITION = 0
 ACK_S = 60.0  # a broker that restarts acknowledges within this
+CLOSE_S = 5.0
 MAX_REQUEST_BYTES = 1024 * 1024  # Kafka's own default for a record; a chunk is half of it
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class ModelTopic:
         self._client_options = client_options
         self._reader = LogReader(topic, client_options)
         self._opened: KafkaProducer | None = None
+        self._identity = ""
         self._next_offset = 0
         self._manifests: dict[str, Manifest] = {}
         self._chunks: dict[str, set[int]] = {}
@@ -88,10 +90,12 @@ class ModelTopic:
         """Disconnect."""
         self._reader.close()
         if self._opened is not None:
-            self._opened.close()
+            # what is not acknowledged by now belongs to a run that has failed: its successor writes another version
+            self._opened.close(timeout=CLOSE_S)
 
     def serving(self) -> Serving:
         """Read what came since the last time -> the pointer; raises TopicMissing."""
+        self._forget_another_topic()
         for record in self._records(self._next_offset):
             self._take(record.offset, record.key, record.value)
             self._next_offset = record.offset + 1
@@ -156,6 +160,23 @@ class ModelTopic:
             self._remove(version)
         return removed
 
+    def _forget_another_topic(self) -> None:
+        """Start again where the topic was deleted and created: what was read of it is not there any more."""
+        (_, end), identity = self._bounds(), self._reader.identity()
+        created = bool(identity and self._identity and identity != self._identity)
+        if created or end < self._next_offset:
+            log.warning(
+                "topic created again, versions read before are gone: topic=%s offset=%d end=%d id=%s",
+                self._topic,
+                self._next_offset,
+                end,
+                identity,
+            )
+            self._next_offset, self._serving = 0, Serving()
+            self._manifests.clear()
+            self._chunks.clear()
+        self._identity = identity or self._identity
+
     def _newest_first(self) -> list[str]:
         # by the manifest's own time: names tell it to a second, and two quick runs fall into one
         return sorted(self._manifests, key=lambda version: (self._manifests[version].trained_at, version), reverse=True)
@@ -169,12 +190,15 @@ class ModelTopic:
         return self._chunks.get(version, set()) >= set(range(self._manifests[version].chunks))
 
     def _records(self, start: int) -> Iterable[Any]:
+        first, end = self._bounds()
+        for records, _ in self._reader.read({PARTITION: (max(first, start), end)}):
+            yield from records
+
+    def _bounds(self) -> tuple[int, int]:
         bounds = self._reader.bounds()
         if bounds.keys() != {PARTITION}:
             raise TopicMissing(f"topic {self._topic!r} has {len(bounds)} partitions; the order in one is needed")
-        first, end = bounds[PARTITION]
-        for records, _ in self._reader.read({PARTITION: (max(first, start), end)}):
-            yield from records
+        return bounds[PARTITION]
 
     def _take(self, offset: int, raw_key: bytes | None, value: bytes | None) -> None:
         key = parse_key(raw_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from models import weights
 from models.weights import BadWeights, Manifest, ServingModel
-from trainer.copy_file import DamagedCopy
+from trainer.copy_file import CopyUnusable, DamagedCopy
 from trainer.course import NothingToLearn
 from trainer.fitting import Fitted
 from trainer.histories import Histories, from_sessions
@@ -28,7 +29,8 @@ from trainer.settings import TrainerSettings
 from trainer.telemetry import Telemetry
 from trainer.training import Candidate, train
 
-MOST_DOUBLINGS = 6  # of the poll interval, 10 s: some ten minutes
+MOST_DOUBLINGS = 6  # of the poll interval, 10 s, after failed runs: some ten minutes
+MOST_DOUBLINGS_AWAY = 2  # while Kafka is away: trying again costs little, and once it is back a model may be due
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +102,18 @@ class TrainerService:
                 failures = 0
             except Exception as error:
                 # whatever it is, lists go on under the model that serves, and a later round may succeed
-                known = isinstance(error, KafkaError | TopicMissing | TimeoutError)
-                log.error("a round failed: %s: %s", type(error).__name__, error, exc_info=not known)
+                away = isinstance(error, KafkaError | TopicMissing | TimeoutError | ConnectionError)
+                failures = min(failures + 1, MOST_DOUBLINGS_AWAY if away else MOST_DOUBLINGS)
+                known = away or isinstance(error, sqlite3.Error | CopyUnusable | DamagedCopy)
+                log.error(
+                    "a round failed, retry in %.0f s: %s: %s",
+                    settings.train_poll_s * 2**failures,
+                    type(error).__name__,
+                    error,
+                    exc_info=not known,
+                )
                 self._telemetry.runs.labels("failed").inc()
                 self._not_ready = str(error) or type(error).__name__
-                failures = min(failures + 1, MOST_DOUBLINGS)
                 self._disconnect()
             # twice as long after each failure: a fit that fails again and again should not take all cores
             self.stopping.wait(self._settings.train_poll_s * 2**failures)
@@ -132,7 +141,10 @@ class TrainerService:
         opened, self._sessions, self._models = (self._sessions, self._models), None, None
         for client in opened:
             if client is not None:
-                client.close()
+                try:
+                    client.close()
+                except Exception as error:  # of a connection that has failed already
+                    log.warning("closing a connection failed: %s: %s", type(error).__name__, error)
 
     def _due(self) -> bool:
         if self._events - self._seen_events < self._settings.train_min_new_events:
@@ -149,6 +161,8 @@ class TrainerService:
         self._telemetry.records.inc(records)
         self._telemetry.bad_records.set(self._copy.bad_records)
         self._events = events = self._copy.events
+        if events < self._seen_events:  # erased, or the topic was created again: what was learned from is no measure
+            self._seen_events = 0
         self._telemetry.events.set(events)
         self._telemetry.new_events.set(max(0, events - self._seen_events))
         if self._copy.lag == 0:
@@ -158,6 +172,8 @@ class TrainerService:
         """Follow the pointer -> where it is; a model that can't be read counts as none."""
         models = self._model_topic()
         pointer = models.serving()
+        if not pointer.version:
+            self._serving = None
         known = pointer.offset == self._refused or (self._serving and self._serving.version == pointer.version)
         if pointer.version and not known:
             first = self._serving is None

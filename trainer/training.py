@@ -54,7 +54,7 @@ def train(
     asked = trials(histories, cutoff)
     candidate = evaluate(fitted, histories, asked, settings.asking_gap_s)
     old = evaluate(serving, histories, asked, settings.asking_gap_s) if serving else None
-    verdict = gate(candidate, old, settings.gate_tolerance)
+    verdict = gate(candidate, old, settings.gate_tolerance, histories.users[asked])
     figures = {
         "candidate": candidate.measures(),
         "serving": old.measures() if old else {},

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from models.contracts import Topics
+from stream.cli.plan_trainer import SESSIONS_DAYS, TrainerPlan, Training, plan_trainer
 from stream.cli.topics import DAY_MS, topic_table
 from stream.settings import WorkerSettings
 
@@ -32,7 +33,6 @@ UTILISATION = 0.5  # of what a worker can do at the peak: the other half catches
 GROWTH = 4  # partitions can't be changed later: room for so many times the pods
 PARTITION_STEP = 12  # 12 shares evenly among 1, 2, 3, 4, 6 and 12 workers
 SPACE_AMPLIFICATION = 2.0  # of RocksDB between two compactions
-HIDDEN = 64  # the default; a model weighs its vocabulary's matrix, and in memory that of the decoder
 FLOAT_BYTES = 4
 PEAK_TO_MEAN = 2.0  # of a day: what is kept for days grows by the mean
 
@@ -49,6 +49,7 @@ class Plan:
     changelog_bytes: int
     kafka_bytes: int
     models_bytes: int
+    trainer: TrainerPlan
     restore_worker_s: float
     catch_up_after_60_s: float
 
@@ -64,8 +65,16 @@ def worker_rate(items: int) -> float:
     return 1 / (own_s + per_item_s * items)
 
 
-def plan(*, events_per_s: float, users: int, items: int, replication: int = 3, state_bytes: int = STATE_BYTES) -> Plan:
-    """Reckon what a peak load of `events_per_s` by `users` over `items` needs."""
+def plan(
+    *,
+    events_per_s: float,
+    users: int,
+    items: int,
+    training: Training,
+    replication: int = 3,
+    state_bytes: int = STATE_BYTES,
+) -> Plan:
+    """Compute what a peak load of `events_per_s` by `users` over `items` needs."""
     rate = worker_rate(items)
     workers = max(2, math.ceil(events_per_s / (rate * UTILISATION)))  # two, so that one can fail
     partitions = PARTITION_STEP * math.ceil(GROWTH * workers / PARTITION_STEP)
@@ -74,7 +83,8 @@ def plan(*, events_per_s: float, users: int, items: int, replication: int = 3, s
     store = math.ceil(partitions * share)
     worker = WorkerSettings.model_fields
     per_partition = worker["block_cache_bytes"].default + 3 * worker["write_buffer_bytes"].default
-    model = 2 * items * HIDDEN * FLOAT_BYTES
+    # its vocabulary's matrix, and in memory that of the decoder
+    model = 2 * items * training.hidden_dimension * FLOAT_BYTES
     # two models while one replaces the other
     memory = WORKER_RSS_BYTES + TABLES * store * per_partition + 2 * model + items * SIGNAL_ROW_BYTES
     states = users * state_bytes
@@ -86,7 +96,7 @@ def plan(*, events_per_s: float, users: int, items: int, replication: int = 3, s
         + per_day * retention_days * EVENT_BYTES
         + per_day * LIST_BYTES  # compacted after a day
         + users * LIST_BYTES
-        + per_day * 365 * EVENT_BYTES / 4  # sessions: a year of events without their envelope
+        + per_day * SESSIONS_DAYS * EVENT_BYTES / 4  # sessions: a year of events without their envelope
         + per_day * 7 * TRANSITIONS * TRANSITION_BYTES
         + items * (SIGNAL_BYTES + ITEM_STATE_BYTES) * SPACE_AMPLIFICATION
     )
@@ -99,6 +109,7 @@ def plan(*, events_per_s: float, users: int, items: int, replication: int = 3, s
         changelog_bytes=int(changelog * replication),
         kafka_bytes=int(kafka * replication),
         models_bytes=model,
+        trainer=plan_trainer(per_day=per_day, items=items, training=training),
         restore_worker_s=changelog / state_bytes / workers / RESTORE_RECORDS_PER_S,
         catch_up_after_60_s=60 * events_per_s / max(1e-9, workers * rate - events_per_s),
     )

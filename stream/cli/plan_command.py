@@ -22,24 +22,37 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Reckon partitions, pods, memory, disk and the time of a restore, from figures measured on one machine.
+    """Compute partitions, pods, memory, disk and the time of a restore, from figures measured on one machine.
 
     Half of each worker is left free for catching up, one worker may be away, and partitions are for four times the
     workers. Measure anew on yours: `make bench`, and rec_state_bytes of a worker that has run for a while.
     """
+    from stream.cli.environment import load
     from stream.cli.plan import STATE_BYTES, STATE_BYTES_FULL
-    from stream.cli.plan import plan as reckon
+    from stream.cli.plan import plan as compute
+    from stream.cli.plan_trainer import Training
+    from trainer.settings import FittingSettings, TrainerSettings
 
-    planned = reckon(
+    fitting = load(FittingSettings)
+    settings = load(TrainerSettings, fitting=fitting)
+    planned = compute(
         events_per_s=events_per_s,
         users=users,
         items=items,
+        training=Training(
+            hidden_dimension=fitting.hidden_dimension,
+            window_s=settings.train_window_s,
+            max_events=settings.train_max_events,
+            max_s=fitting.train_max_s,
+            full_softmax_max_items=fitting.full_softmax_max_items,
+        ),
         replication=replication,
         state_bytes=state_bytes or STATE_BYTES,
     )
     if as_json:
         results(json.dumps(asdict(planned)))
         return
+    trainer = planned.trainer
     table(
         ("what", "how much", "setting or manifest"),
         [
@@ -50,11 +63,23 @@ def plan(
             ("disk of a worker", _size(planned.disk_per_worker_bytes), "volumeClaimTemplates"),
             ("changelog of the states", _size(planned.changelog_bytes), f"in Kafka, {replication} copies"),
             ("all topics", _size(planned.kafka_bytes), f"in Kafka, {replication} copies, after a year"),
-            ("a model", _size(planned.models_bytes), "weights of HRNN_HIDDEN_DIMENSION=43"),
+            ("a model", _size(planned.models_bytes), f"weights of HRNN_HIDDEN_DIMENSION={fitting.hidden_dimension}"),
             ("restore of a worker", _time(planned.restore_worker_s), "without its folder; seconds with it"),
             ("catching up after a minute", _time(planned.catch_up_after_60_s), "at the peak, with all workers"),
+            ("memory of the trainer", _size(trainer.memory_bytes), f"limits.memory, {trainer.events_used:,} events"),
+            (
+                "disk of the trainer",
+                _size(trainer.disk_bytes),
+                f"HRNN_TRAINER_DIR, {trainer.events:,} events of a year",
+            ),
+            ("a fit", _time(trainer.fit_s), "ended by HRNN_TRAIN_MAX_S" if trainer.fit_ends_early else "two cores"),
         ],
     )
+    if trainer.events_used < trainer.events:
+        note(
+            f"the trainer fits {trainer.events_used:,} of {trainer.events:,} events:"
+            f" HRNN_TRAIN_WINDOW_S={settings.train_window_s:g}, HRNN_TRAIN_MAX_EVENTS={settings.train_max_events}"
+        )
     if not state_bytes:
         most = f"up to {STATE_BYTES_FULL:,} for thousands"
         note(f"states of {STATE_BYTES:,} bytes, for 17 events a user; {most}: --state-bytes")

@@ -73,10 +73,12 @@ def trainer(
     from trainer.settings import FittingSettings, TrainerSettings
 
     settings = load(TrainerSettings, fitting=load(FittingSettings))
-    require_broker(settings.kafka_bootstrap, timeout_s=BROKER_TIMEOUT_S)
+    if once:  # the service itself waits for as long as it takes
+        require_broker(settings.kafka_bootstrap, timeout_s=BROKER_TIMEOUT_S)
 
     from stream.cli.connection import missing_topic
     from stream.cli.serving import MetricsServer
+    from trainer.copy_file import CopyUnusable
     from trainer.log_reader import TopicMissing
     from trainer.service import TrainerService
 
@@ -92,7 +94,10 @@ def trainer(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    service = TrainerService(settings, stopping=stopping)
+    try:
+        service = TrainerService(settings, stopping=stopping)
+    except CopyUnusable as error:
+        raise Failure(str(error), "correct HRNN_TRAINER_DIR, or unset it to keep the copy in memory") from None
     try:
         if once:
             with explained(settings.kafka_bootstrap):

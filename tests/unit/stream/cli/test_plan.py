@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stream.cli.plan import MEASURED_RATE, UTILISATION, changelog_bytes, plan, worker_rate
+from stream.cli.plan import MEASURED_RATE, UTILISATION, Plan, changelog_bytes, worker_rate
+from stream.cli.plan import plan as plan_with
+from stream.cli.plan_trainer import Training
 from tests.unit.logging_state import hrnn
 
+TRAINING = Training(hidden_dimension=64, window_s=0.0, max_events=0, max_s=1500.0, full_softmax_max_items=30_000)
 README = (Path(__file__).parents[4] / "README.md").read_text()
+
+
+def plan(*, training: Training = TRAINING, **load: float) -> Plan:
+    return plan_with(training=training, **load)  # type: ignore[arg-type]
 
 
 def test_the_measured_rates_are_those_of_the_readme() -> None:
@@ -59,3 +67,34 @@ def test_the_command_says_it_for_a_person_and_for_a_program() -> None:
     assert re.search(rf"^workers\s+{said['workers']}\b", shown, re.MULTILINE)
     assert said["workers"] == math.ceil(20_000 / (MEASURED_RATE[27_000] * UTILISATION))
     assert hrnn("plan", "--events-per-s", "0", "--users", "1", "--items", "1")[0] == 2
+
+
+def test_the_trainer_needs_more_for_more_events_until_the_limits_hold() -> None:
+    small, large = (plan(events_per_s=rate, users=1000, items=1000).trainer for rate in (0.1, 10.0))
+    assert large.events == pytest.approx(100 * small.events, rel=0.01)
+    assert large.disk_bytes == pytest.approx(100 * small.disk_bytes, rel=0.01)
+    assert large.memory_bytes > 10 * small.memory_bytes
+    assert large.fit_ends_early
+    assert large.fit_s == TRAINING.max_s
+    windowed = replace(TRAINING, window_s=86_400.0)
+    sampled = replace(TRAINING, max_events=100_000)
+    for limited in (windowed, sampled):
+        bounded = plan(events_per_s=10.0, users=1000, items=1000, training=limited).trainer
+        assert bounded.memory_bytes < large.memory_bytes / 10
+        assert bounded.disk_bytes == large.disk_bytes, "the copy holds all, so that limits can be changed"
+        assert not bounded.fit_ends_early
+    assert plan(events_per_s=10.0, users=1000, items=1000, training=sampled).trainer.events_used == 100_000
+
+
+def test_the_plan_is_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["plan", "--events-per-s", "100", "--users", "50000", "--items", "27000"]
+    usual = json.loads(hrnn(*asked, "--json")[1])
+    monkeypatch.setenv("HRNN_HIDDEN_DIMENSION", "128")
+    monkeypatch.setenv("HRNN_TRAIN_MAX_EVENTS", "50000")
+    said = json.loads(hrnn(*asked, "--json")[1])
+    assert said["models_bytes"] == 2 * usual["models_bytes"]
+    assert said["trainer"]["events_used"] == 50_000
+    shown = hrnn(*asked)[1]
+    assert "HRNN_HIDDEN_DIMENSION=128" in shown
+    for row in ("memory of the trainer", "disk of the trainer", "a fit"):
+        assert row in shown

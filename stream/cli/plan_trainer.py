@@ -1,0 +1,64 @@
+"""What the trainer needs: memory, the disk of its copy and the time of a fit, computed from what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SESSIONS_DAYS = 365  # of events on `sessions`, which are kept until they are erased: a year is planned for
+
+# One million events in sessions of ten, of 20,000 users over 11,500 items, with the default settings on one core; the
+# peak of ru_maxrss, of which TRAINER_RSS_BYTES is what the process takes with nothing loaded (torch's CUDA build).
+TRAINER_RSS_BYTES = 400 * 2**20
+FIT_EVENT_BYTES = 1_800
+FIT_ITEM_BYTES = 12  # times the dimension: weights, their gradient, two moments of AdamW and the mean, and room
+SNAPSHOTS_BYTES = 2 * 256 * 2**20  # of the trends, whatever the log's size, twice while they are laid out
+COPY_EVENT_BYTES = 90  # of the file: 86 in sessions of ten events
+# 609,000 events of 11,500 items took 917 s on two busy cores, all epochs together (HRNN_TRAIN_MAX_S); half of an
+# event's time is its own, the other half the scores of the items, up to where a sample of them is scored
+FIT_EVENT_S = 917 / 609_000
+FIT_ITEMS = 11_500
+
+
+@dataclass(frozen=True)
+class Training:
+    """The trainer's settings that the plan depends on."""
+
+    hidden_dimension: int
+    window_s: float
+    max_events: int
+    max_s: float
+    full_softmax_max_items: int
+
+
+@dataclass(frozen=True)
+class TrainerPlan:
+    """What the trainer needs after SESSIONS_DAYS days."""
+
+    events: int  # in the copy
+    events_used: int  # within the window and the sample
+    memory_bytes: int
+    disk_bytes: int
+    fit_s: float
+    fit_ends_early: bool  # HRNN_TRAIN_MAX_S is shorter than the fit
+
+
+def plan_trainer(*, per_day: float, items: int, training: Training) -> TrainerPlan:
+    """Compute what training on `per_day` events a day over `items` needs."""
+    events = per_day * SESSIONS_DAYS
+    used = min(events, per_day * training.window_s / 86_400) if training.window_s else events
+    used = min(used, training.max_events) if training.max_events else used
+    memory = (
+        TRAINER_RSS_BYTES
+        + used * FIT_EVENT_BYTES
+        + items * training.hidden_dimension * FIT_ITEM_BYTES
+        + SNAPSHOTS_BYTES
+    )
+    fit_s = used * FIT_EVENT_S * (1 + min(items, training.full_softmax_max_items) / FIT_ITEMS) / 2
+    return TrainerPlan(
+        events=int(events),
+        events_used=int(used),
+        memory_bytes=int(memory),
+        disk_bytes=int(events * COPY_EVENT_BYTES),
+        fit_s=min(fit_s, training.max_s),
+        fit_ends_early=fit_s > training.max_s,
+    )
