@@ -89,7 +89,7 @@ def delete_copy(path: Path) -> None:
         raise CopyUnusable(f"{path} is damaged and cannot be deleted: {error}") from None
 
 
-def explained(path: Path | None, error: sqlite3.Error) -> CopyUnusable:
+def why_unusable(path: Path | None, error: sqlite3.Error) -> CopyUnusable:
     """Say for a person why the file cannot be opened."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return CopyUnusable(f"{path} is locked by another process: each trainer needs its own HRNN_TRAINER_DIR")

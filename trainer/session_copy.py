@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 
 from models.contracts import SessionRecord, decode_session
-from trainer.copy_file import DamagedCopy, delete_copy, explained, is_damage, open_copy
+from trainer.copy_file import DamagedCopy, delete_copy, is_damage, open_copy, why_unusable
 from trainer.log_reader import LogReader
 from trainer.selection import ALL, EVERYTHING, Limits, Selection, sample, user_hash, user_of_key
 from trainer.session_check import BadSession, check_session
@@ -153,7 +153,7 @@ class SessionCopy:
                 delete_copy(self._path)
                 return open_copy(self._path)
         except sqlite3.Error as error:
-            raise explained(self._path, error) from None
+            raise why_unusable(self._path, error) from None
 
     @contextmanager
     def _healing(self) -> Iterator[None]:
