@@ -24,7 +24,13 @@ NOW = Row(
             "s",
             "time() - max(rec_model_trained_timestamp_seconds{$where} > 0)",
         ),
-        number("Events in the copy", "What a run trains on.", "short", "max(rec_train_events{$where})"),
+        number("Events in the copy", "Of all sessions.", "short", "max(rec_train_events{$where})"),
+        number(
+            "Events trained on",
+            "By the last run, within HRNN_TRAIN_WINDOW_S and HRNN_TRAIN_MAX_EVENTS.",
+            "short",
+            "max(rec_train_used_events{$where})",
+        ),
         number(
             "New events",
             "Since the last run; HRNN_TRAIN_MIN_NEW_EVENTS make one due.",
