@@ -164,7 +164,7 @@ class TrainerSettings(KafkaAccess):
     train_max_events: int = Field(
         default=1_000_000,
         ge=0,
-        description="beyond, train on a sample of users, the same ones each time; 0: no limit. What HRNN_TRAIN_MAX_S is "
+        description="beyond, train on a sample of users, always the same ones; 0: no limit. What HRNN_TRAIN_MAX_S is "
         "enough for with 11,500 items on two cores, and what fits the 4 GiB of the manifests: see `hrnn plan`",
     )
     trainer_dir: Path | None = Field(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 SESSIONS_DAYS = 365  # of events on `sessions`, which are kept until they are erased: a year is planned for
 
-# One million events in sessions of ten, of 20,000 users over 11,500 items, with the default settings on one core; the
-# peak of ru_maxrss, of which TRAINER_RSS_BYTES is what the process takes with nothing loaded (torch's CUDA build).
-TRAINER_RSS_BYTES = 400 * 2**20
-FIT_EVENT_BYTES = 1_800
-FIT_ITEM_BYTES = 12  # times the dimension: weights, their gradient, two moments of AdamW and the mean, and room
-SNAPSHOTS_BYTES = 2 * 256 * 2**20  # of the trends, whatever the log's size, twice while they are laid out
-COPY_EVENT_BYTES = 90  # of the file: 86 in sessions of ten events
+# ru_maxrss of a fit of 20,000 events with the default settings: 561 MiB with nothing loaded (torch for CUDA), 803 in
+# the end. What grows was counted where each item had 87 events: 490 bytes an event of what followed, 375 of neighbours,
+# both twice while they are joined, and 170 of all else. Loading a million events from the copy took 107 MiB.
+TRAINER_RSS_BYTES = 803 * 2**20
+FIT_EVENT_BYTES = 1_900
+FIT_ITEM_BYTES = 6 * 4  # a dimension: weights, gradient, two moments of AdamW, the mean and the best of them, floats
+SNAPSHOTS_BYTES = 2 * 256 * 2**20  # of the trends, at most, twice while they are laid out for a catalogue
+COPY_EVENT_BYTES = 90  # of the file: 86 of a million events in sessions of ten
 # 609,000 events of 11,500 items took 917 s on two busy cores, all epochs together (HRNN_TRAIN_MAX_S); half of an
 # event's time is its own, the other half the scores of the items, up to where a sample of them is scored
 FIT_EVENT_S = 917 / 609_000
