@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.unit.trainer.made import circles, quick
 from trainer.fitting import fit, newest_slice
-from trainer.service import TrainerService
+from trainer.service import MOST_DOUBLINGS_AWAY, TrainerService
 from trainer.settings import TrainerSettings
 
 
@@ -29,3 +31,29 @@ def test_curves_lie_beside_the_copy_and_a_full_disk_costs_no_model(
     in_memory = TrainerService(TrainerSettings())
     in_memory._draw("v3", fitted)
     in_memory.close()
+
+
+def test_without_a_broker_it_waits_says_that_it_retries_and_stops_when_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trainer.log_reader.ANSWER_MS", 600)
+    service = TrainerService(TrainerSettings(kafka_bootstrap="127.0.0.1:1", train_poll_s=0.01))
+    thread = threading.Thread(target=service.run)
+    thread.start()
+
+    def failed() -> float:
+        return service.registry.get_sample_value("rec_train_runs_total", {"result": "failed"}) or 0.0
+
+    deadline = time.monotonic() + 60
+    while failed() < MOST_DOUBLINGS_AWAY + 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert thread.is_alive(), "it waits for its broker"
+    assert "Unable to bootstrap" in service.ready()
+    service.stopping.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    ours = [record for record in caplog.records if record.name == "trainer.service" and record.levelno >= logging.ERROR]
+    assert len(ours) == failed()
+    assert all("a round failed, retry in" in record.getMessage() for record in ours)
+    assert not any(record.exc_info for record in ours), "a broker that is away is no bug of ours"
+    service.close()
