@@ -1,19 +1,15 @@
 """The trainer through what happens to it: killed while it publishes, brokers that go, topics that are made again."""
 
-import logging
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kafka.admin import KafkaAdminClient
 
 from models.contracts import Topics, encode
-from stream.cli.broker import LocalKafka
 from stream.cli.connection import administration
 from stream.cli.topics import create, topic_table
 from tests.integration.test_trainer import SMALL, metric, running, send, send_circles, wait_for
@@ -31,16 +27,6 @@ def settings(kafka: str, topic_prefix: str) -> TrainerSettings:
     with administration(kafka) as admin:
         create(admin, topic_table(Topics(topic_prefix), partitions=3))
     return TrainerSettings(kafka_bootstrap=kafka, topic_prefix=topic_prefix, **SMALL)
-
-
-@pytest.fixture
-def own() -> Iterator[tuple[LocalKafka, TrainerSettings]]:
-    """A broker to kill, with the topics."""
-    with LocalKafka(own=True) as broker:
-        settings = TrainerSettings(kafka_bootstrap=broker.bootstrap, **SMALL)
-        with administration(broker.bootstrap) as admin:
-            create(admin, topic_table(settings.topics, partitions=3))
-        yield broker, settings
 
 
 def killed(settings: TrainerSettings, step: str) -> None:
@@ -103,49 +89,6 @@ def test_one_absurd_value_and_odd_records_do_not_keep_it_from_publishing(setting
     assert service.run_once().result == "published"
     assert metric(service, "rec_bad_session_records") == 2
     service.close()
-
-
-def test_a_trainer_goes_on_after_a_broker_that_was_away_before_during_and_between(
-    own: tuple[LocalKafka, TrainerSettings], caplog: pytest.LogCaptureFixture
-) -> None:
-    broker, settings = own
-    send_circles(settings, range(20))
-    broker.kill()
-    service = TrainerService(settings)
-    logging.getLogger("kafka").setLevel(logging.WARNING)  # as configure_logging does
-    with running(service):  # it begins before its broker
-        wait_for(lambda: metric(service, "rec_train_runs_total", result="failed") >= 2)
-        broker.restart()
-        wait_for(lambda: metric(service, "rec_models_published_total") == 1)
-        broker.kill()
-        before = len(caplog.records)
-        wait_for(lambda: service.ready() != "", 120.0)
-        away_s = 10.0
-        time.sleep(away_s)
-        ours = [record for record in caplog.records[before:] if record.name.startswith("trainer")]
-        everything = len(caplog.records) - before
-        assert len(ours) < 3 * away_s, "a line a second at most, with a poll interval of a fifth of one"
-        assert any("retry in" in record.getMessage() for record in ours)
-        assert everything < 1000, everything
-        broker.restart()
-        send_circles(settings, range(20, 40), begin=5000.0)
-        wait_for(lambda: metric(service, "rec_models_published_total") == 2)
-        # killed while it publishes: the version is not served, and a later one is
-        models = service._models
-        assert models is not None
-        write, killed_at = models._write, []
-
-        def killing(records: dict[bytes, bytes | None]) -> None:
-            if not killed_at:
-                killed_at.append(len(records))
-                broker.kill()
-            write(records)
-
-        models._write = killing  # type: ignore[method-assign, assignment]
-        send_circles(settings, range(40, 60), begin=9000.0)
-        wait_for(lambda: bool(killed_at))
-        broker.restart()
-        wait_for(lambda: metric(service, "rec_models_published_total") == 3, 150.0)
 
 
 def test_topics_that_are_made_again_are_read_again(settings: TrainerSettings, tmp_path: Path) -> None:
