@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import logging
 import os
@@ -36,6 +35,7 @@ from stream.request_stage import RequestStage
 from stream.sending import NotSent
 from stream.settings import WorkerSettings
 from stream.signal_feed import SignalFeed
+from stream.stores import StoreFailed
 from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
 from stream.topic_check import check_topics
@@ -202,14 +202,12 @@ class StreamWorker:
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
                 producer = app.kafka_producer()
-                busy = app.batch_consumer.busy
-                looks = [
-                    functools.partial(changelog.look_for_foreign, producer, functools.partial(busy, source))
-                    for source, changelog in self._changelogs.items()
-                ]
-                for look in (*looks, functools.partial(item_stage.signal_topic.look_for_foreign, producer)):
+                looks = [changelog.look_for_foreign for changelog in self._changelogs.values()]
+                for look in (*looks, item_stage.signal_topic.look_for_foreign):
                     try:  # each for itself: what one can't look at keeps no other from looking
-                        await look()
+                        await look(producer)
+                    except StoreFailed as failure:
+                        self._restore_again(failure)
                     except KafkaError as error:
                         log.warning("could not look for another worker's writes, will again: %s", error)
 
@@ -252,6 +250,8 @@ class StreamWorker:
 
     def _why_not_ready(self) -> str:
         recovery = self._tables.recovery
+        if self._tables.store_failure:
+            return self._tables.store_failure
         if not all(changelog.last_known for changelog in self._changelogs.values()):
             return "no partition is assigned"
         if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
@@ -277,6 +277,14 @@ class StreamWorker:
         self._telemetry.given_back.inc()
         log.warning("batch will be read again: %s", why)
         await self.app.batch_consumer.give_back(batch)
+        if isinstance(why, StoreFailed):
+            self._restore_again(why)
+
+    def _restore_again(self, failure: StoreFailed) -> None:
+        """Have a store that failed restored, by a process that stays alive."""
+        self._telemetry.store_failures.labels(failure.kind).inc()
+        self._tables.store_failure = str(failure)
+        self._tables.recovery.restore_again()
 
     async def _observe_for_ever(self) -> None:
         while True:

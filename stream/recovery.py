@@ -12,16 +12,16 @@ What it mends, and where Faust 0.15.3 has it (`Recovery`, tables/recovery.py):
 - records are restored one by one in Python, some 4,000/s: here by whole fetches, some 100,000/s;
 - the last record of a key wins, also when a worker that had lost the partition wrote it: here values are merged by the
   offset that they have applied;
-- a damaged store crashes the worker at every start: here it is deleted and restored.
+- a damaged store crashes the worker at every start: here it is deleted and restored, also amid a restore and while the
+  worker serves; so is a store of another changelog: a copied folder, or a changelog that was deleted and made again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
@@ -35,9 +35,12 @@ from mode import Service
 from stream.changelog import Changelog
 from stream.delivery import BatchApp
 from stream.log_reader import log_reader, read_stretch
-from stream.sending import append
+from stream.stores import StoreDamaged, StoreIdentity, StoreNotWritable
+from stream.topic_identity import TopicIdentities, read_topic_identities
 
 log = logging.getLogger(__name__)
+RESTORE_ATTEMPTS = 3  # of one partition whose store turns out damaged again: then the disk is broken, not the store
+STORE_RETRY_S = 5.0  # a full disk is not emptied within moments
 T = TypeVar("T")
 
 
@@ -48,6 +51,12 @@ class BatchRecovery(Recovery):
 
     app: BatchApp
     tables: BatchTableManager
+    _drain_first = False
+
+    def restore_again(self) -> None:
+        """Begin a further round without a rebalance: a store has failed."""
+        self._drain_first = True
+        self.signal_recovery_start.set()
 
     @Service.task
     async def _restart_recovery(self) -> None:
@@ -62,6 +71,12 @@ class BatchRecovery(Recovery):
             except IllegalStateError as error:
                 # the assignment moved on under us; the rebalance that moved it starts the next round
                 log.info("rebalanced again while seeking: %s", error)
+            except StoreNotWritable as failure:
+                self.tables.store_failure = str(failure)
+                log.error("restore failed, will retry: %s", failure)
+                if await self.wait_for_stopped(cast(Any, self.signal_recovery_start), timeout=STORE_RETRY_S):
+                    break
+                self.restore_again()
             except ServiceStopped:
                 break
 
@@ -71,12 +86,18 @@ class BatchRecovery(Recovery):
         consumer.stop_flow()
         app.flow_control.suspend()
         await self._unless_interrupted(consumer.parked.wait())
+        if self._drain_first:  # else Faust has, at the revocation
+            self._drain_first = False
+            await self._unless_interrupted(consumer.wait_empty())
         self._set_recovery_started()
         self.completed.clear()
+        topics = [changelog.topic for changelog, _ in self.tables.changelogs]
+        identities = await self._unless_interrupted(read_topic_identities(topics, app.client_options))
         restored = 0
         for changelog, source in self.tables.changelogs:
             async with changelog.lock:
-                restored += await self._unless_interrupted(self._restore(changelog, source))
+                restored += await self._unless_interrupted(self._restore(changelog, source, identities))
+        self.tables.store_failure = ""
         self._set_recovery_ended()
         if app.consumer_generation_id != generation:
             raise RebalanceAgain
@@ -106,24 +127,43 @@ class BatchRecovery(Recovery):
         task.cancel()
         raise ServiceStopped() if result.stopped else RebalanceAgain()
 
-    async def _restore(self, changelog: Changelog, source: str) -> int:
+    async def _restore(self, changelog: Changelog, source: str, identities: TopicIdentities) -> int:
         """Bring the stores of all assigned partitions of a source up to the end of their changelog."""
         partitions = sorted(tp.partition for tp in self.app.consumer.assignment() if tp.topic == source)
         for gone in set(changelog.last_known) - set(partitions):
-            del changelog.last_known[gone]
-            changelog.table.data._dbs.pop(gone, None)
+            changelog.forget(gone)
         if not partitions:
             return 0
+        await changelog.settled(partitions)  # what lands after we asked for the ends would be in no new store
+        attempts: Counter[int] = Counter()
+        overwritten: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
+        while True:
+            try:
+                restored = await self._restore_partitions(changelog, overwritten, identities)
+            except StoreDamaged as damage:
+                attempts[damage.partition] += 1
+                if attempts[damage.partition] >= RESTORE_ATTEMPTS:
+                    raise
+                _delete(changelog, damage)
+                overwritten[damage.partition] = {}
+            else:
+                self.tables.restore_remaining = 0
+                return restored
+
+    async def _restore_partitions(
+        self, changelog: Changelog, overwritten: dict[int, dict[bytes, bytes]], identities: TopicIdentities
+    ) -> int:
+        """Merge each partition's changelog into its store, noting in `overwritten` what has to be put back."""
+        partitions = list(overwritten)
         restored = 0
         tps = [TopicPartition(changelog.topic, p) for p in partitions]
         async with log_reader(self.app.client_options) as reader:
             ends, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
             stretches = {}
             for tp in tps:
-                held = self._held_up_to(changelog, tp.partition, ends[tp])
+                held = held_up_to(changelog, tp.partition, ends[tp], identities)
                 stretches[tp] = (max(held + 1, begins[tp]), ends[tp])
             self.tables.restore_remaining = sum(end - first for first, end in stretches.values())
-            overwritten: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
             async for tp, records in read_stretch(reader, stretches):
                 changelog.merge(tp.partition, records, overwritten[tp.partition])
                 changelog.advance(tp.partition, records[-1].offset)
@@ -131,42 +171,45 @@ class BatchRecovery(Recovery):
                 self.tables.restore_remaining -= len(records)
         producer = self.app.kafka_producer()
         for tp in tps:
-            changelog.last_known[tp.partition] = ends[tp] - 1
+            changelog.restored(tp.partition, ends[tp])
             # lest compaction keeps the stale record that hides it
-            put_back = overwritten[tp.partition]
-            await changelog.confirm(producer, await append(producer, *tp, put_back.items()))
-        self.tables.restore_remaining = 0
+            await changelog.put_back(producer, tp.partition, overwritten[tp.partition])
+        await changelog.settled(partitions)
         return restored
 
-    def _held_up_to(self, changelog: Changelog, partition: int, end: int) -> int:
-        """Tell up to which offset of its changelog a store reaches; a store that can't be right is deleted (-1)."""
-        held = _persisted_offset(changelog, partition)
-        if held is None:
-            return -1
-        if held >= end:
-            log.error("store is ahead of its changelog and will be restored partition=%d at=%d", partition, held)
-            _delete(changelog.table.data, partition)
-            return -1
-        return held
+
+def held_up_to(changelog: Changelog, partition: int, end: int, identities: TopicIdentities) -> int:
+    """Tell up to which offset of its changelog a store reaches; a store that can't be right is deleted (-1).
+
+    Raises StoreDamaged, and StoreNotWritable where the disk is full still.
+    """
+    stores, topic = changelog.stores, changelog.topic
+    if isinstance(stores.failed.get(partition), StoreNotWritable):
+        stores.reopen(partition)  # a failed handle stays failed, also once there is space again
+    expected = StoreIdentity(identities.cluster_id, topic, identities.topic_id(topic), partition)
+    known, held = stores.identity(partition), stores.offset(partition)
+    wrong = ""
+    if known is not None and known.contradicts(expected):
+        wrong = f"store is of another changelog and will be restored is_of={known} expected={expected}"
+    elif held is not None and held >= end:
+        wrong = f"store is ahead of its changelog and will be restored at={held} end={end}"
+    if wrong:
+        log.error("%s topic=%s partition=%d", wrong, topic, partition)
+        stores.delete(partition)
+        known = held = None
+    if known is None or known.knows_less_than(expected):
+        stores.set_identity(partition, expected)  # of a new store the first thing in it; an older release's is adopted
+    return -1 if held is None else held
 
 
-def _persisted_offset(changelog: Changelog, partition: int) -> int | None:
-    """Open a store and read up to which offset of its changelog it reaches; a damaged store is deleted (None)."""
-    try:
-        held: int | None = changelog.table.data.persisted_offset(TP(changelog.topic, partition))
-    except Exception as error:
-        # rocksdict raises plain Exception; a lock means another process has the folder, which deleting would harm
-        if "/LOCK" in str(error):
-            raise
-        log.error("store is damaged and will be restored partition=%d error=%s", partition, error)
-        _delete(changelog.table.data, partition)
-        return None
-    return held
-
-
-def _delete(store: Any, partition: int) -> None:
-    store._dbs.pop(partition, None)
-    shutil.rmtree(store.partition_path(partition), ignore_errors=True)
+def _delete(changelog: Changelog, damage: StoreDamaged) -> None:
+    log.error(
+        "store is damaged and will be restored topic=%s partition=%d error=%s",
+        changelog.topic,
+        damage.partition,
+        damage,
+    )
+    changelog.stores.delete(damage.partition)
 
 
 class BatchTableManager(TableManager):
@@ -180,6 +223,7 @@ class BatchTableManager(TableManager):
         super().__init__(*args, **kwargs)
         self.changelogs: list[tuple[Changelog, str]] = []
         self.restore_remaining = 0  # records that a restore has yet to read
+        self.store_failure = ""  # why a store can't be written
         self.on_ready: Callable[[float], None] = lambda seconds: None  # told how long a rebalance took
         self._source_topics: list[Any] = []
 
@@ -200,8 +244,13 @@ class BatchTableManager(TableManager):
         )
         for changelog, source in self.changelogs:
             for partition in {tp.partition for tp in newly_assigned if tp.topic in (changelog.topic, source)}:
-                with contextlib.suppress(Exception):  # locked by a process that is about to end: Faust waits for it
-                    _persisted_offset(changelog, partition)
+                try:
+                    changelog.stores.offset(partition)
+                except StoreDamaged as damage:
+                    _delete(changelog, damage)
+                except Exception as error:
+                    # locked by a process that is about to end: Faust waits for it; or a full disk
+                    log.warning("store could not be opened yet topic=%s error=%s", changelog.topic, error)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     def _of_sources(self, tps: set[TP]) -> list[int]:

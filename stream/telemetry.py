@@ -87,6 +87,12 @@ class Telemetry:
             "Records that another worker wrote to our changelog",
             registry=registry,
         )
+        self.store_failures = Counter(
+            "rec_store_failures",
+            "Times that a store failed and was restored, or opened again: damaged, or not writable as on a full disk",
+            ["kind"],
+            registry=registry,
+        )
         self.given_back = Counter(
             "rec_batches_given_back",
             "Batches read again: the worker had paused, or acks did not come in time",
@@ -239,6 +245,7 @@ class Telemetry:
             (self.dead_letters, REASONS),
             (self.sessions_closed, ("gap",)),
             (self.swaps, ("swapped", "refused")),
+            (self.store_failures, ("damaged", "not_writable")),
         ):
             for value in values:
                 counter.labels(value)

@@ -211,14 +211,14 @@ class UserStage:
         """Count what is kept of what the users of a partition have had, once, as long as no model is there."""
         if partition in self._counted:
             return
-        self._counted.add(partition)
-        store = self._changelog.table.data
-        for value in store._visible_values(store._db_for_partition(partition)):
+        kept: Counter[str] = Counter()
+        for value in self._changelog.stores.values(partition):
             known = state.decode(value)
-            for event in known.history:
-                self.popularity.add(event.item_id)
-            for item_id, count in known.earlier.items():
-                self.popularity.add(item_id, count)
+            kept.update(event.item_id for event in known.history)
+            kept.update(known.earlier)
+        self._counted.add(partition)  # not before: a store that turns out damaged is counted once it is restored
+        for item_id, count in kept.items():
+            self.popularity.add(item_id, count)
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
