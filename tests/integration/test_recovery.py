@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import rocksdict
 from models import state
 from models.replay import list_for
 from models.weights import unpack
+from stream.stores import IDENTITY_KEY, OFFSET_KEY, OWN_KEYS
 from tests.made import made_model
 from tests.running import (
     ITEMS,
@@ -29,7 +33,6 @@ from tests.running import (
 )
 
 OTHERS_SERVE_WITHIN_S = 30.0
-OFFSET_KEY = b"__faust\0offset__"  # under which Faust's store keeps how far of its changelog it holds
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def held(deployment: Deployment) -> dict[bytes, bytes]:
     states: dict[bytes, bytes] = {}
     for path in stores(deployment):
         db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
-        states |= {bytes(key): bytes(value) for key, value in db.items() if key != OFFSET_KEY}
+        states |= {bytes(key): bytes(value) for key, value in db.items() if key not in OWN_KEYS}
         db.close()
     return states
 
@@ -85,47 +88,171 @@ async def test_an_empty_folder_is_restored_and_the_lists_go_on(deployment: Deplo
     assert {item.item_id for item in given.items} == {item.item_id for item in expected}
 
 
-async def test_a_damaged_store_is_deleted_and_restored(deployment: Deployment) -> None:
-    worker = await asyncio.to_thread(deployment.ready_worker)
-    await deployment.play(made_events(300))
-    assert await asyncio.to_thread(worker.stop) == 0
-    for path in (stores(deployment)[0], stores(deployment, "items")[1]):
-        (path / "CURRENT").write_bytes(b"\0not a manifest\xff")
-    worker.start()
-    await asyncio.to_thread(worker.wait_ready, READY_S)
-    assert log_of(worker).count("store is damaged and will be restored") == 2
-    assert restored(worker) > 0
-    await deployment.play(made_events(100, seed=1, start=time.time()))
-    assert_passes(await deployment.audited())
-
-
-async def test_damage_that_shows_while_serving_costs_one_restart(deployment: Deployment) -> None:
-    worker = await asyncio.to_thread(deployment.ready_worker)
-    await deployment.play(made_events(400))
-    assert await asyncio.to_thread(worker.stop) == 0
-    (path, *_) = stores(deployment)
+def into_files(path: Path) -> None:
+    """Have a store's states in a table file, and its offset in one of its own: opening it then reads no states."""
     db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
     offset = db[OFFSET_KEY]
     db.flush()
-    db[OFFSET_KEY] = offset  # in a file of its own, so that opening the store sees nothing wrong
+    db[OFFSET_KEY] = offset
     db.flush()
     db.close()
-    largest = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[: len(content) // 2] = bytes(len(content) // 2)
-    largest.write_bytes(content)
+
+
+def largest(path: Path, pattern: str) -> Path:
+    return max(path.glob(pattern), key=lambda file: file.stat().st_size)
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    file.write_bytes(content)
+
+
+def halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "current": lambda path: (path / "CURRENT").write_bytes(b"\0not a manifest\xff"),
+    "manifest": lambda path: flip(largest(path, "MANIFEST-*")),
+    "table_flipped": lambda path: (into_files(path), flip(largest(path, "*.sst"))),
+    "table_halved": lambda path: (into_files(path), halve(largest(path, "*.sst"))),
+    "table_missing": lambda path: (into_files(path), largest(path, "*.sst").unlink()),
+    "log_flipped": lambda path: flip(largest(path, "*.log")),
+    "log_halved": lambda path: halve(largest(path, "*.log")),
+    "log_missing": lambda path: largest(path, "*.log").unlink(),
+}
+
+
+def newest(deployment: Deployment) -> dict[bytes, bytes]:
+    """Read each user's last state in the changelog."""
+    return {record.key: record.value for record in deployment.records(deployment.topics.user_states)}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+async def test_damaged_stores_are_restored_by_a_process_that_stays_alive(deployment: Deployment, behind: bool) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    await deployment.play(made_events(300))
+    if behind:
+        assert await asyncio.to_thread(worker.stop) == 0
+        older = deployment.folder / "older"
+        shutil.copytree(deployment.data_dir(), older)
+        worker.start()
+        await asyncio.to_thread(worker.wait_ready, READY_S)
+        await deployment.play(made_events(100, seed=1, start=time.time()))
+    assert await asyncio.to_thread(worker.stop) == 0
+    if behind:
+        shutil.rmtree(deployment.data_dir())
+        shutil.copytree(older, deployment.data_dir())
+    paths = [path for pair in zip(stores(deployment), stores(deployment, "items"), strict=True) for path in pair]
+    damages = list(DAMAGE.values())
+    for path, damage in zip(paths, reversed(damages) if behind else damages, strict=True):
+        damage(path)
+    worker.start()
+    await asyncio.to_thread(worker.wait_ready, READY_S)
+    pid = worker.popen.pid if worker.popen else 0
+    await deployment.play(made_events(200, seed=2, start=time.time()))
+    assert worker.running
+    assert worker.popen
+    assert worker.popen.pid == pid
+    assert log_of(worker).count("store is damaged and will be restored") >= 4
+    assert_passes(await deployment.audited())
+    assert await asyncio.to_thread(worker.stop) == 0
+    assert held(deployment) == newest(deployment)
+
+
+async def test_damage_that_shows_while_serving_is_mended_by_the_process(deployment: Deployment) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    await deployment.play(made_events(400))
+    assert await asyncio.to_thread(worker.stop) == 0
+    for path in (stores(deployment)[0], stores(deployment, "items")[1]):
+        into_files(path)
+        content = bytearray(largest(path, "*.sst").read_bytes())
+        content[: len(content) // 2] = bytes(len(content) // 2)
+        largest(path, "*.sst").write_bytes(content)
     worker.start()
     await asyncio.to_thread(worker.wait_ready, READY_S)
     assert restored(worker) == 0
-    async with deployment.client() as client:
-        await client.send(made_events(100, seed=1, start=time.time()))
-        await asyncio.to_thread(wait_until, lambda: not worker.running, READY_S)
-        assert worker.exit_code == 1
-        worker.start()
-        assert await client.drained(60), f"{client.outstanding} events have no list {worker.log_tail()}"
-    assert "Corruption: " in log_of(worker)
+    await deployment.play(made_events(100, seed=1, start=time.time()))
+    await asyncio.to_thread(wait_until, lambda: worker.metric("rec_store_failures_total", 'kind="damaged"') >= 2)
+    await asyncio.to_thread(worker.wait_ready, READY_S)
+    assert worker.running
+    assert log_of(worker).count("store is damaged and will be restored") == 2
     assert restored(worker) > 0
     assert_passes(await deployment.audited())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_worker_waits_for_space_on_a_full_disk_and_goes_on(deployment: Deployment, small_disk: Path) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker, HRNN_DATA_DIR=str(small_disk / "data"))
+    await deployment.play(made_events(200))
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    async with deployment.client() as client:
+        await client.send(made_events(300, seed=1, start=time.time()))
+        await asyncio.to_thread(
+            wait_until, lambda: worker.metric("rec_store_failures_total", 'kind="not_writable"') >= 1
+        )
+        await asyncio.to_thread(wait_until, lambda: "No space left on device" in worker.get("/readyz")[1])
+        filler.unlink()
+        await asyncio.to_thread(worker.wait_ready, READY_S)
+        assert await client.drained(60), f"{client.outstanding} events have no list {worker.log_tail()}"
+    assert worker.running
+    assert "Traceback" not in log_of(worker)
+    assert_passes(await deployment.audited())
+
+
+async def test_stores_of_another_partition_or_changelog_are_restored(deployment: Deployment) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    await deployment.play(made_events(400))
+    assert await asyncio.to_thread(worker.stop) == 0
+    first, second, third, fourth = stores(deployment)
+    shutil.rmtree(first)
+    shutil.copytree(second, first)  # as by a copied folder
+    for path, change in ((third, "topic_id"), (fourth, "cluster_id")):
+        db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
+        identity = json.loads(db[IDENTITY_KEY])
+        assert len(identity[change]) > 20
+        db[IDENTITY_KEY] = json.dumps(identity | {change: "another"}).encode()
+        db[b"user-of-another-life"] = state.encode(state.UserState(10**9, {}, [], 0.0, 0, 0, b"", 0, "", [], 1))
+        db.close()
+    worker.start()
+    await asyncio.to_thread(worker.wait_ready, READY_S)
+    assert log_of(worker).count("store is of another changelog and will be restored") == 3
+    await deployment.play(made_events(100, seed=1, start=time.time()))
+    assert await asyncio.to_thread(worker.stop) == 0
+    assert held(deployment) == newest(deployment)
+    assert_passes(await deployment.audited())
+
+
+async def test_a_store_of_an_earlier_release_is_adopted(deployment: Deployment) -> None:
+    worker = await asyncio.to_thread(deployment.ready_worker)
+    await deployment.play(made_events(200))
+    assert await asyncio.to_thread(worker.stop) == 0
+    for path in stores(deployment):
+        db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
+        del db[IDENTITY_KEY]
+        db.close()
+    worker.start()
+    await asyncio.to_thread(worker.wait_ready, READY_S)
+    assert restored(worker) == 0
+    assert await asyncio.to_thread(worker.stop) == 0
+    for partition, path in enumerate(stores(deployment)):
+        db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
+        assert json.loads(db[IDENTITY_KEY])["partition"] == partition
+        db.close()
 
 
 async def test_a_store_ahead_of_its_changelog_is_not_believed(deployment: Deployment) -> None:

@@ -1,74 +1,34 @@
-"""Merging a changelog into a store: RocksDB is real, the table around it stands in for Faust's."""
+"""Merging a changelog into a store, and telling our own appends from another worker's."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import rocksdict
-from faust.types import TP
+from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import state
-from models.state import UserState
 from stream.changelog import Changelog
-
-OFFSET_KEY = b"__faust\0offset__"
-
-
-class Store:
-    """What a changelog uses of Faust's store, on RocksDB itself."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._dbs: dict[int, rocksdict.Rdict] = {}
-
-    def partition_path(self, partition: int) -> Path:
-        return self._folder / f"users-{partition}.db"
-
-    def _db_for_partition(self, partition: int) -> rocksdict.Rdict:
-        if partition not in self._dbs:
-            options = rocksdict.Options(raw_mode=True)
-            options.create_if_missing(True)
-            self._dbs[partition] = rocksdict.Rdict(str(self.partition_path(partition)), options)
-        return self._dbs[partition]
-
-    def set_persisted_offset(self, tp: TP, offset: int) -> None:
-        self._db_for_partition(tp.partition).put(OFFSET_KEY, str(offset).encode())
-
-    def persisted_offset(self, tp: TP) -> int:
-        return int(self._db_for_partition(tp.partition)[OFFSET_KEY])
-
-    def close(self) -> None:
-        for db in self._dbs.values():
-            db.close()
+from tests.unit.stream.made import Producer, made_changelog, records, value
 
 
 @pytest.fixture
-def changelog(tmp_path: Path) -> Iterator[Changelog]:
-    made = made_changelog(tmp_path)
+def foreign() -> list[int]:
+    """The numbers of records of another worker that were found, one each time."""
+    return []
+
+
+@pytest.fixture
+def changelog(tmp_path: Path, foreign: list[int]) -> Iterator[Changelog]:
+    made = made_changelog(tmp_path, foreign.append)
     yield made
     made.table.data.close()
-
-
-def made_changelog(folder: Path) -> Changelog:
-    table = SimpleNamespace(changelog_topic_name="hrnn-users-changelog", data=Store(folder))
-    return Changelog(table, state.applied_offset, {}, lambda records: None)
-
-
-def value(applied: int, copy: int = 0) -> bytes:
-    """A state of an applied offset; `copy` makes it differ from others of that offset, as a swap between does."""
-    return state.encode(UserState(applied, {}, [], 0.0, 0, 0, b"", 0, f"v{copy}", [], 1))
-
-
-def records(*pairs: tuple[bytes, bytes | None]) -> list[Any]:
-    return [SimpleNamespace(key=key, value=value) for key, value in pairs]
 
 
 KEYS = [b"ann", b"bob", b"cy"]
@@ -141,56 +101,34 @@ def test_partitions_have_stores_of_their_own(changelog: Changelog) -> None:
 def test_how_far_a_store_reaches_is_remembered_in_it(changelog: Changelog) -> None:
     changelog.advance(2, 41)
     assert changelog.last_known == {2: 41}
-    assert changelog.table.data.persisted_offset(TP("hrnn-users-changelog", 2)) == 41
+    assert changelog.stores.offset(2) == 41
 
 
-def test_a_store_that_turns_out_damaged_is_deleted_but_not_opened_anew(tmp_path: Path) -> None:
-    changelog = made_changelog(tmp_path)
-    keys = [f"user-{n}".encode() for n in range(2000)]
-    changelog.merge(0, records(*((key, value(n) + bytes(200)) for n, key in enumerate(keys))), {})
-    store = changelog.table.data
-    store._db_for_partition(0).flush()
-    changelog.advance(0, 1999)
-    store.close()
-    table = max(store.partition_path(0).glob("*.sst"), key=lambda file: file.stat().st_size)
-    content = table.read_bytes()
-    table.write_bytes(bytes(len(content) // 2) + content[len(content) // 2 :])
+class Log:
+    """The changelog as another reader finds it: what a test says lies at each offset."""
 
-    again = made_changelog(tmp_path)
-    with pytest.raises(Exception, match="Corruption"):
-        again.read(0, keys)
-    assert not store.partition_path(0).exists()
-    again.advance(0, 2000)  # a batch that was under way: it must not make an empty store that claims to be whole
-    with pytest.raises(Exception, match="No such file"):
-        again.table.data.close()
-    assert not list(tmp_path.rglob("CURRENT"))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.records: dict[int, tuple[bytes, bytes]] = {}
+        self.read: list[tuple[int, int]] = []
+        monkeypatch.setattr("stream.changelog.log_reader", self.reader)
+        monkeypatch.setattr("stream.changelog.read_stretch", self.stretch)
 
+    @asynccontextmanager
+    async def reader(self, options: Mapping[str, Any]) -> AsyncIterator[Log]:
+        yield self
 
-class Producer:
-    """Gives the offsets that a test says, one for each append."""
+    async def end_offsets(self, tps: Sequence[Any]) -> dict[Any, int]:
+        return {tp: max(self.records, default=-1) + 1 for tp in tps}
 
-    def __init__(self, *offsets: int) -> None:
-        self.offsets = iter(offsets)
-        self.sent: list[list[tuple[bytes, bytes]]] = []
-
-    def create_batch(self) -> Any:
-        pairs: list[tuple[bytes, bytes]] = []
-
-        def add(*, key: bytes, value: bytes, timestamp: None) -> object | None:
-            if len(pairs) == 3:  # as much as fits a batch
-                return None
-            pairs.append((key, value))
-            return object()
-
-        return SimpleNamespace(append=add, close=lambda: None, record_count=lambda: len(pairs), pairs=pairs)
-
-    async def send_batch(self, builder: Any, topic: str, *, partition: int) -> Any:
-        self.sent.append(builder.pairs)
-        return _ready(SimpleNamespace(offset=next(self.offsets)))
+    async def stretch(self, reader: Log, stretches: Mapping[Any, tuple[int, int]]) -> AsyncIterator[tuple[Any, Any]]:
+        for tp, (first, end) in stretches.items():
+            self.read.append((first, end))
+            yield tp, records(*(self.records[n] for n in range(first, end)))
 
 
-async def _ready(result: object) -> object:
-    return result
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    return Log(monkeypatch)
 
 
 async def test_appends_that_follow_each_other_advance_the_offset(changelog: Changelog) -> None:
@@ -207,41 +145,119 @@ async def test_appends_that_follow_each_other_advance_the_offset(changelog: Chan
 
 
 async def test_what_lies_between_is_merged_and_what_it_hid_is_put_back(
-    changelog: Changelog, monkeypatch: pytest.MonkeyPatch
+    changelog: Changelog, log: Log, foreign: list[int]
 ) -> None:
-    producer: Any = Producer(12, 13)
-    changelog.last_known[0] = 9
-
-    async def foreign(partition: int, first: int, end: int) -> dict[bytes, bytes]:
-        assert (partition, first, end) == (0, 10, 12)
-        overwritten: dict[bytes, bytes] = {}
-        changelog.merge(partition, records((b"ann", value(1)), (b"bob", value(8))), overwritten)
-        return overwritten
-
-    monkeypatch.setattr(changelog, "_merge_foreign", foreign)
+    producer: Any = Producer(9, 12, 13)
+    changelog.last_known[0] = 8
     await changelog.confirm(producer, await changelog.write(producer, 0, {b"ann": value(5)}))
-    assert producer.sent == [[(b"ann", value(5))], [(b"ann", value(5))]]
+    log.records = {10: (b"ann", value(1)), 11: (b"bob", value(8))}
+    await changelog.confirm(producer, await changelog.write(producer, 0, {b"cy": value(6)}))
+    assert producer.sent == [[(b"ann", value(5))], [(b"cy", value(6))], [(b"ann", value(5))]]
     assert changelog.read(0, [b"ann", b"bob"]) == [value(5), value(8)]
-    assert changelog.last_known == {0: 13}
+    assert log.read == [(10, 12)]
+    assert foreign == [2]
+    await changelog.look_for_foreign(producer)
+    assert changelog.last_known == {0: 13}, "what was put back is ours"
 
 
-async def test_an_append_that_was_merged_with_what_surrounds_it_is_not_gone_back_to(
-    changelog: Changelog, monkeypatch: pytest.MonkeyPatch
+async def test_what_our_own_append_writes_behind_it_is_not_put_back(
+    changelog: Changelog, log: Log, foreign: list[int]
 ) -> None:
-    """Ours at 12 and 13, then what had to be put back at 14: reading up to that passes the one at 13."""
-    producer: Any = Producer(12, 13, 14)
+    producer: Any = Producer(11, 12)
     changelog.last_known[0] = 9
-    read: list[tuple[int, int]] = []
-
-    async def foreign(partition: int, first: int, end: int) -> dict[bytes, bytes]:
-        read.append((first, end))
-        return {b"ann": value(5)} if first == 10 else {}
-
-    monkeypatch.setattr(changelog, "_merge_foreign", foreign)
-    first = await changelog.write(producer, 0, {b"ann": value(5)})
-    second = await changelog.write(producer, 0, {b"bob": value(6)})
+    log.records = {10: (b"ann", value(1))}
+    first = await changelog.write(producer, 0, {b"bob": value(5)})
+    second = await changelog.write(producer, 0, {b"ann": value(5)})
     await changelog.confirm(producer, first)
-    assert changelog.last_known == {0: 14}
     await changelog.confirm(producer, second)
-    assert changelog.last_known == {0: 14}
-    assert read == [(10, 12), (13, 14)]
+    assert len(producer.sent) == 2
+    assert foreign == [1]
+    assert changelog.last_known == {0: 12}
+
+
+async def test_appends_of_a_batch_that_was_given_back_are_ours(
+    changelog: Changelog, log: Log, foreign: list[int]
+) -> None:
+    """A batch stopped between two of its slices: nobody awaits the acks of the first one."""
+    producer: Any = Producer(10, 11)
+    changelog.last_known[0] = 9
+    await changelog.write(producer, 0, {b"ann": value(1)})
+    await changelog.confirm(producer, await changelog.write(producer, 0, {b"ann": value(2)}))
+    assert changelog.last_known == {0: 11}
+    assert (log.read, foreign) == ([], [])
+
+
+async def test_appends_that_nobody_awaits_are_not_looked_for(
+    changelog: Changelog, log: Log, foreign: list[int]
+) -> None:
+    producer: Any = Producer(10, None)
+    changelog.last_known[0] = 9
+    log.records = {10: (b"ann", value(1)), 11: (b"ann", value(2))}
+    await changelog.write(producer, 0, {b"ann": value(1)})
+    await changelog.write(producer, 0, {b"ann": value(2)})
+    await changelog.look_for_foreign(producer)
+    assert changelog.last_known == {0: 9}, "one is on its way: its ack will tell"
+    producer.ack(producer.futures[1], 11)
+    await changelog.look_for_foreign(producer)
+    assert changelog.last_known == {0: 11}
+    assert (log.read, foreign) == ([], [])
+
+
+async def test_an_append_without_an_ack_that_arrived_is_ours(
+    changelog: Changelog, log: Log, foreign: list[int]
+) -> None:
+    producer: Any = Producer(KafkaTimeoutError(), 12)
+    changelog.last_known[0] = 9
+    log.records = {10: (b"ann", value(1)), 11: (b"bob", value(2))}
+    lost = await changelog.write(producer, 0, {b"ann": value(1), b"bob": value(2)})
+    with pytest.raises(KafkaTimeoutError):
+        await changelog.confirm(producer, lost)
+    assert changelog.last_known == {0: 9}
+    await changelog.confirm(producer, await changelog.write(producer, 0, {b"ann": value(3)}))
+    assert changelog.last_known == {0: 12}
+    assert log.read == [(10, 12)]
+    assert foreign == []
+    assert len(producer.sent) == 2, "nothing to put back: ann is behind it, bob is the newest"
+
+
+async def test_an_append_without_an_ack_that_arrives_late_hides_nothing(
+    changelog: Changelog, log: Log, foreign: list[int]
+) -> None:
+    producer: Any = Producer(KafkaTimeoutError(), 10, 12)
+    changelog.last_known[0] = 9
+    await changelog.write(producer, 0, {b"ann": value(1)})
+    await changelog.confirm(producer, await changelog.write(producer, 0, {b"ann": value(3)}))
+    log.records = {11: (b"ann", value(1))}
+    await changelog.look_for_foreign(producer)
+    assert producer.sent[-1] == [(b"ann", value(3))], "else compaction would keep the older one"
+    assert foreign == []
+    log.records[12] = (b"ann", value(3))
+    await changelog.look_for_foreign(producer)
+    assert changelog.last_known == {0: 12}
+    assert log.read == [(11, 12)]
+
+
+async def test_a_write_decided_before_a_merge_keeps_the_newer_value(
+    changelog: Changelog, log: Log, foreign: list[int]
+) -> None:
+    producer: Any = Producer(11, 12)
+    changelog.last_known[0] = 9
+    log.records = {10: (b"ann", value(7))}
+    await changelog.look_for_foreign(producer)
+    assert foreign == [1]
+    appends = await changelog.write(producer, 0, {b"ann": value(5), b"bob": value(5)})
+    assert changelog.read(0, [b"ann", b"bob"]) == [value(7), value(5)]
+    assert producer.sent == [[(b"bob", value(5))]]
+    await changelog.confirm(producer, appends)
+    await changelog.write(producer, 0, {b"ann": value(8)})
+    assert changelog.read(0, [b"ann"]) == [value(8)]
+
+
+async def test_acks_for_a_partition_that_was_taken_away_mean_nothing(changelog: Changelog, log: Log) -> None:
+    producer: Any = Producer(50)
+    changelog.last_known[0] = 9
+    appends = await changelog.write(producer, 0, {b"ann": value(5)})
+    changelog.forget(0)
+    await changelog.confirm(producer, appends)
+    assert log.read == []
+    assert changelog.last_known == {}
