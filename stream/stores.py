@@ -46,6 +46,10 @@ class StoreFailed(NotSent):
         super().__init__(text)
         self.partition = partition
 
+    def again(self) -> StoreFailed:
+        """Give the same failure without the traceback, which grows with every raise."""
+        return type(self)(self.partition, str(self))
+
 
 class StoreDamaged(StoreFailed):
     """A store is damaged: it is deleted and restored."""
@@ -80,7 +84,11 @@ class StoreIdentity:
 
 
 class TableStores:
-    """A table's stores by partition, opened when first used; a store that failed is not used until it is restored."""
+    """A table's stores by partition, opened when first used; a store that failed is not used until it is restored.
+
+    No handle is held in a local variable where RocksDB may raise: the traceback would keep a damaged store, and its
+    lock, alive.
+    """
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -88,9 +96,10 @@ class TableStores:
 
     def get(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
         """Read the values of many keys at once."""
-        db = self._open(partition)
         try:
-            values: list[bytes | None] = db.get(keys)
+            values: list[bytes | None] = self._open(partition).get(keys)
+        except StoreFailed:
+            raise
         except Exception as error:  # rocksdict raises plain Exception
             raise self._read_failed(partition, error) from error
         return values
@@ -103,16 +112,21 @@ class TableStores:
             if iterator.key() not in OWN_KEYS:
                 yield iterator.value()
             iterator.next()
+        failure = None
         try:
             iterator.status()  # a damaged store looks like a short one
         except Exception as error:
-            raise self._read_failed(partition, error) from error
+            failure = error
+        del iterator
+        if failure is not None:
+            raise self._read_failed(partition, failure) from failure
 
     def write(self, partition: int, batch: rocksdict.WriteBatch) -> None:
         """Write a batch, all of it or nothing."""
-        db = self._open(partition)
         try:
-            db.write(batch)
+            self._open(partition).write(batch)
+        except StoreFailed:
+            raise
         except Exception as error:
             raise self._write_failed(partition, error) from error
 
@@ -168,7 +182,7 @@ class TableStores:
 
     def _open(self, partition: int) -> Any:
         if partition in self.failed:
-            raise self.failed[partition]
+            raise self.failed[partition].again()
         try:
             return self._table.data._db_for_partition(partition)
         except Exception as error:
@@ -187,5 +201,5 @@ class TableStores:
         return self._failed(StoreNotWritable(partition, f"store write failed partition={partition} error={error}"))
 
     def _failed(self, failure: StoreFailed) -> StoreFailed:
-        self.failed[failure.partition] = failure
+        self.failed[failure.partition] = failure.again()
         return failure

@@ -90,6 +90,19 @@ def test_damage_is_found_and_a_new_store_takes_its_place(stores: TableStores, da
     assert not list(stores._table.data.partition_path(0).parent.glob("*.deleted"))
 
 
+def test_a_store_that_cannot_even_be_closed_lets_go_of_its_lock(stores: TableStores) -> None:
+    DAMAGE["table_flipped"](fill(stores))
+    stores._table.data._db_for_partition(0).compact_range(None, None)  # in the background it finds the damage
+    with pytest.raises(StoreDamaged) as kept:  # as by a log record, or by asyncio
+        stores.set_offset(0, 5000)
+    with pytest.raises(StoreDamaged) as kept_too:
+        list(stores.values(0))
+    stores.delete(0)
+    stores.set_offset(0, 1)
+    assert stores.offset(0) == 1
+    assert kept.value.partition == kept_too.value.partition == 0
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_values_of_a_damaged_store_do_not_end_early_without_a_word(stores: TableStores, damage: str) -> None:
     DAMAGE[damage](fill(stores))

@@ -17,7 +17,7 @@ from tests.unit.models.made import serving
 
 BOUNDED = {
     "result", "source", "stage", "topic", "partition", "reason", "k", "version", "sha", "state", "le", "in_session",
-    "baseline",
+    "baseline", "kind",
 }  # fmt: skip
 BASE_UNITS = re.compile(r"_(seconds|bytes|records|ratio|total|info|size|sum|state)$|^rec_[a-z_]+$")
 OTHER_UNITS = re.compile(r"_(ms|millis|minutes|hours|kb|mb|percent)(_|$)")
