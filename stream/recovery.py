@@ -109,7 +109,8 @@ class BatchRecovery(Recovery):
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
-        app.on_rebalance_end()
+        if app.rebalancing:  # else a store had failed
+            app.on_rebalance_end()
         self.completed.set()
         self.tables.on_ready(time.monotonic() - started)
         log.info(

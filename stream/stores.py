@@ -27,8 +27,13 @@ from stream.sending import NotSent
 log = logging.getLogger(__name__)
 
 OFFSET_KEY = b"__faust\0offset__"  # Faust's: up to which offset of its changelog a store reaches
-IDENTITY_KEY = b"\0store"  # ids of users and items hold no NUL
-OWN_KEYS = frozenset((OFFSET_KEY, IDENTITY_KEY))
+IDENTITY_KEY = b"\0store"
+
+
+def is_of_user_or_item(key: bytes) -> bool:
+    """Tell whether a key is a user's or an item's: their ids hold no NUL."""
+    return not key.startswith(b"\0") and key != OFFSET_KEY
+
 
 # What keeps a store from being read though it may be whole: deleting it would mend nothing.
 NOT_DAMAGE = (
@@ -105,11 +110,11 @@ class TableStores:
         return values
 
     def values(self, partition: int) -> Iterator[bytes]:
-        """Give the value of every key."""
+        """Give the value of every user or item."""
         iterator = self._open(partition).iter()
         iterator.seek_to_first()
         while iterator.valid():
-            if iterator.key() not in OWN_KEYS:
+            if is_of_user_or_item(iterator.key()):
                 yield iterator.value()
             iterator.next()
         failure = None

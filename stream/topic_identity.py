@@ -27,7 +27,7 @@ class TopicIdentities(NamedTuple):
 
 
 async def read_topic_identities(topics: Iterable[str], client_options: Mapping[str, Any]) -> TopicIdentities:
-    """Ask the cluster for its id and the topics' ids; without an answer nothing is known, and nothing contradicted."""
+    """Ask for the ids of the cluster and of topics; without an answer nothing is known, so nothing is contradicted."""
     return await asyncio.to_thread(_read, list(topics), dict(client_options))
 
 

@@ -17,7 +17,8 @@ import rocksdict
 from models import state
 from models.replay import list_for
 from models.weights import unpack
-from stream.stores import IDENTITY_KEY, OFFSET_KEY, OWN_KEYS
+from stream.cli.processes import Process
+from stream.stores import IDENTITY_KEY, OFFSET_KEY, is_of_user_or_item
 from tests.made import made_model
 from tests.running import (
     ITEMS,
@@ -54,7 +55,7 @@ def held(deployment: Deployment) -> dict[bytes, bytes]:
     states: dict[bytes, bytes] = {}
     for path in stores(deployment):
         db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
-        states |= {bytes(key): bytes(value) for key, value in db.items() if key not in OWN_KEYS}
+        states |= {bytes(key): bytes(value) for key, value in db.items() if is_of_user_or_item(key)}
         db.close()
     return states
 
@@ -124,6 +125,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+def counted(worker: Process) -> float:
+    """Tell how many transitions are in the items' stores: at least one an event."""
+    return worker.metric("rec_transitions_total", 'result="applied"')
+
+
 def newest(deployment: Deployment) -> dict[bytes, bytes]:
     """Read each user's last state in the changelog."""
     return {record.key: record.value for record in deployment.records(deployment.topics.user_states)}
@@ -133,6 +139,7 @@ def newest(deployment: Deployment) -> dict[bytes, bytes]:
 async def test_damaged_stores_are_restored_by_a_process_that_stays_alive(deployment: Deployment, behind: bool) -> None:
     worker = await asyncio.to_thread(deployment.ready_worker)
     await deployment.play(made_events(300))
+    await asyncio.to_thread(wait_until, lambda: counted(worker) >= 300)
     if behind:
         assert await asyncio.to_thread(worker.stop) == 0
         older = deployment.folder / "older"
@@ -164,6 +171,7 @@ async def test_damaged_stores_are_restored_by_a_process_that_stays_alive(deploym
 async def test_damage_that_shows_while_serving_is_mended_by_the_process(deployment: Deployment) -> None:
     worker = await asyncio.to_thread(deployment.ready_worker)
     await deployment.play(made_events(400))
+    await asyncio.to_thread(wait_until, lambda: counted(worker) >= 400)
     assert await asyncio.to_thread(worker.stop) == 0
     for path in (stores(deployment)[0], stores(deployment, "items")[1]):
         into_files(path)
