@@ -1,0 +1,93 @@
+"""Which stores a restore believes, and from which offset on it reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream.changelog import Changelog
+from stream.recovery import held_up_to
+from stream.stores import StoreIdentity, StoreNotWritable
+from stream.topic_identity import TopicIdentities
+from tests.unit.stream.made import TOPIC, made_changelog, records, value
+
+CLUSTER = TopicIdentities("cluster", {TOPIC: "id-1"})
+UNKNOWN = TopicIdentities("", {})
+OURS = StoreIdentity("cluster", TOPIC, "id-1", 0)
+
+
+@pytest.fixture
+def changelog(tmp_path: Path) -> Iterator[Changelog]:
+    made = made_changelog(tmp_path)
+    yield made
+    made.table.data.close()
+
+
+def filled(changelog: Changelog, offset: int = 41) -> None:
+    changelog.merge(0, records((b"ann", value(5))), {})
+    changelog.advance(0, offset)
+
+
+def test_a_new_store_is_given_its_identity(changelog: Changelog) -> None:
+    assert held_up_to(changelog, 0, 100, CLUSTER) == -1
+    assert changelog.stores.identity(0) == OURS
+
+
+def test_a_store_of_an_earlier_release_is_adopted(changelog: Changelog) -> None:
+    filled(changelog)
+    assert held_up_to(changelog, 0, 100, CLUSTER) == 41
+    assert changelog.stores.identity(0) == OURS
+    assert changelog.read(0, [b"ann"]) == [value(5)]
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        StoreIdentity("another", TOPIC, "id-1", 0),
+        StoreIdentity("cluster", TOPIC, "id-of-before", 0),
+        StoreIdentity("cluster", TOPIC, "id-1", 3),
+    ],
+)
+def test_a_store_of_another_changelog_is_deleted(
+    changelog: Changelog, identity: StoreIdentity, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(changelog)
+    changelog.stores.set_identity(0, identity)
+    with caplog.at_level(logging.ERROR):
+        assert held_up_to(changelog, 0, 100, CLUSTER) == -1
+    assert len(caplog.messages) == 1
+    assert "store is of another changelog and will be restored" in caplog.text
+    assert changelog.read(0, [b"ann"]) == [None]
+    assert changelog.stores.identity(0) == OURS
+
+
+def test_a_store_ahead_of_its_changelog_is_deleted(changelog: Changelog) -> None:
+    filled(changelog, offset=100)
+    assert held_up_to(changelog, 0, 100, CLUSTER) == -1
+    assert changelog.read(0, [b"ann"]) == [None]
+
+
+def test_ids_that_could_not_be_read_change_nothing(changelog: Changelog) -> None:
+    filled(changelog)
+    held_up_to(changelog, 0, 100, CLUSTER)
+    assert held_up_to(changelog, 0, 100, UNKNOWN) == 41
+    assert changelog.stores.identity(0) == OURS
+
+
+def test_ids_that_are_learned_later_are_added(changelog: Changelog) -> None:
+    filled(changelog)
+    assert held_up_to(changelog, 0, 100, UNKNOWN) == 41
+    assert held_up_to(changelog, 0, 100, CLUSTER) == 41
+    assert changelog.stores.identity(0) == OURS
+
+
+def test_a_store_whose_write_failed_is_opened_again(changelog: Changelog) -> None:
+    filled(changelog)
+    changelog.stores.failed[0] = StoreNotWritable(0, "no space")
+    with pytest.raises(StoreNotWritable):
+        changelog.read(0, [b"ann"])
+    assert held_up_to(changelog, 0, 100, CLUSTER) == 41
+    assert changelog.read(0, [b"ann"]) == [value(5)]
