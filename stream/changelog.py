@@ -127,12 +127,18 @@ class Changelog:
 
     async def confirm(self, producer: aiokafka.AIOKafkaProducer, appends: Iterable[Append]) -> None:
         """Await the broker's acks, in the order of sending, and advance the persisted offset over what is ours."""
-        for sent in appends:
-            await self._settle_up_to(producer, sent)
+        waiting = deque(appends)
+        while waiting:
+            sent = waiting.popleft()
+            waiting.extend(await self._settle_up_to(producer, sent))
             await sent.acked  # done; raises what kept it from being written
 
-    async def _settle_up_to(self, producer: aiokafka.AIOKafkaProducer, sent: Append) -> None:
-        """Settle an append and those sent before it to its partition, also where their batches were given back."""
+    async def _settle_up_to(self, producer: aiokafka.AIOKafkaProducer, sent: Append) -> list[Append]:
+        """Settle an append and those sent before it to its partition, also where their batches were given back.
+
+        Returns what was put back on the way.
+        """
+        put_back: list[Append] = []
         while any(own.sent is sent for own in self._pending.get(sent.partition, ())):
             first = self._pending[sent.partition][0]
             await asyncio.wait([first.sent.acked])
@@ -141,7 +147,8 @@ class Changelog:
                 continue
             async with self.lock:
                 if self._is_first(first):  # while we waited for the lock a restore, or another confirm, may have come
-                    await self._settle_after_gap(producer, first)
+                    put_back += await self._settle_after_gap(producer, first)
+        return put_back
 
     def _is_first(self, own: OwnAppend) -> bool:
         pending = self._pending.get(own.sent.partition)
@@ -169,15 +176,18 @@ class Changelog:
         for pair in own.values.items():
             unacked.pop(hash(pair), None)
 
-    async def _settle_after_gap(self, producer: aiokafka.AIOKafkaProducer, own: OwnAppend) -> None:
-        """Read what lies between our last append and this one first; the caller holds `lock`."""
+    async def _settle_after_gap(self, producer: aiokafka.AIOKafkaProducer, own: OwnAppend) -> list[Append]:
+        """Read what lies between our last append and this one first; returns what was put back.
+
+        The caller holds `lock`.
+        """
         partition, base = own.sent.partition, _base_offset(own.sent)
         if base is not None and partition in self.last_known and base > self.last_known[partition] + 1:
             overwritten = await self._merge_gap(partition, self.last_known[partition] + 1, base)
             self._settle(own)
-            await self.put_back(producer, partition, overwritten, behind=own)
-        else:
-            self._settle(own)
+            return await self.put_back(producer, partition, overwritten, behind=own)
+        self._settle(own)
+        return []
 
     async def put_back(
         self,
@@ -224,13 +234,16 @@ class Changelog:
         records = list(records)
         keys = list(dict.fromkeys(cast(bytes, record.key) for record in records))
         before = dict(zip(keys, self.stores.get(partition, keys), strict=True))
-        newest = dict(before)
+        newest, unacked = dict(before), self._unacked.get(partition, {})
         for record in records:
             key, value = cast(bytes, record.key), record.value
             held = newest[key]
-            if value is not None and held is not None and self._applied_offset(held) > self._applied_offset(value):
-                overwritten[key] = held
-                continue
+            if value is not None and held is not None and held != value:
+                before_it, offset = self._applied_offset(held), self._applied_offset(value)
+                # of two of one offset the later is right, and of ours the later is in the store
+                if before_it > offset or (before_it == offset and hash((key, value)) in unacked):
+                    overwritten[key] = held
+                    continue
             newest[key] = value
             overwritten.pop(key, None)
         changed = [key for key in keys if newest[key] != before[key]]

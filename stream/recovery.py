@@ -171,11 +171,13 @@ class BatchRecovery(Recovery):
                 restored += len(records)
                 self.tables.restore_remaining -= len(records)
         producer = self.app.kafka_producer()
+        put_back = []
         for tp in tps:
             changelog.restored(tp.partition, ends[tp])
             # lest compaction keeps the stale record that hides it
-            await changelog.put_back(producer, tp.partition, overwritten[tp.partition])
-        await changelog.settled(partitions)
+            put_back += await changelog.put_back(producer, tp.partition, overwritten[tp.partition])
+        for sent in put_back:
+            await sent.acked
         return restored
 
 

@@ -194,8 +194,9 @@ class TableStores:
             raise self._read_failed(partition, error) from error
 
     def _read_failed(self, partition: int, error: Exception) -> Exception:
-        if isinstance(error, rocksdict.DbClosedError) or "/LOCK" in str(error):
-            return error  # another process has it, or a restore under way: neither says anything of the store
+        # of RocksDB itself rocksdict raises plain Exception; a lock says that another process has the store
+        if type(error) is not Exception or "/LOCK" in str(error):
+            return error
         if any(text in str(error) for text in NOT_DAMAGE):
             return self._failed(StoreNotWritable(partition, f"store failed partition={partition} error={error}"))
         return self._failed(StoreDamaged(partition, f"store is damaged partition={partition} error={error}"))

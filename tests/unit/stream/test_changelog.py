@@ -156,8 +156,7 @@ async def test_what_lies_between_is_merged_and_what_it_hid_is_put_back(
     assert changelog.read(0, [b"ann", b"bob"]) == [value(5), value(8)]
     assert log.read == [(10, 12)]
     assert foreign == [2]
-    await changelog.look_for_foreign(producer)
-    assert changelog.last_known == {0: 13}, "what was put back is ours"
+    assert changelog.last_known == {0: 13}, "what was put back is ours, and acked"
 
 
 async def test_what_our_own_append_writes_behind_it_is_not_put_back(
@@ -218,6 +217,16 @@ async def test_an_append_without_an_ack_that_arrived_is_ours(
     assert log.read == [(10, 12)]
     assert foreign == []
     assert len(producer.sent) == 2, "nothing to put back: ann is behind it, bob is the newest"
+
+
+async def test_an_append_decided_again_under_newer_weights_stays(changelog: Changelog, log: Log) -> None:
+    producer: Any = Producer(KafkaTimeoutError(), 11)
+    changelog.last_known[0] = 9
+    log.records = {10: (b"ann", value(5, 1))}
+    await changelog.write(producer, 0, {b"ann": value(5, 1)})
+    await changelog.confirm(producer, await changelog.write(producer, 0, {b"ann": value(5, 2)}))
+    assert changelog.read(0, [b"ann"]) == [value(5, 2)]
+    assert len(producer.sent) == 2
 
 
 async def test_an_append_without_an_ack_that_arrives_late_hides_nothing(
