@@ -29,7 +29,8 @@ def decide_without_poison(
     except MemoryError:
         raise
     except Exception as error:
-        log.exception("decision failed, looking for the event that it fails at events=%d", len(events))
+        size = len(events)
+        log.exception("decision failed, looking for the event that it fails at batch_size=%d", size)
         failed = _failing(decide, events, error)
         left = [number for number in range(len(events)) if number not in failed]
         return decide([events[number] for number in left]), left, list(failed.items())
@@ -59,11 +60,11 @@ def _failing(decide: Decide, events: Sequence[SourcedEvent], first: Exception) -
                     failed[number] = BadRecord("failed", f"{type(error).__name__}: {error}")
                     place = events[number].origin
                     log.error(
-                        "event refused, the decision failed at it topic=%s partition=%d offset=%d error=%r",
+                        "event refused, the decision failed at it topic=%s partition=%d offset=%d error=%s",
                         place.topic,
                         place.partition,
                         place.offset,
-                        error,
+                        type(error).__name__,
                     )
     if not failed:
         raise first

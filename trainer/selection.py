@@ -29,12 +29,12 @@ class Selection:
     since: float = -math.inf  # events at this time or before are too old
     hash_below: int = HASHES  # users whose hash is below are in the sample
     machines: frozenset[int] = frozenset()  # hashes of users with too many events for a sample
-    users: int = 0  # in the window
+    n_users: int = 0  # in the window
     users_taken: int = 0
 
     def metrics(self) -> dict[str, float]:
         """Name the figures for a manifest."""
-        share = self.users_taken / self.users if self.users else 1.0
+        share = self.users_taken / self.n_users if self.n_users else 1.0
         figures = {"users": float(self.users_taken), "users_share": share}
         return figures if math.isinf(self.since) else figures | {"trained_since": self.since}
 
@@ -60,7 +60,7 @@ def sample(events_by_user: Iterable[tuple[int, int]], since: float, max_events: 
     """
     counted = list(events_by_user)
     if not max_events or sum(events for _, events in counted) <= max_events:
-        return Selection(since, users=len(counted), users_taken=len(counted))
+        return Selection(since, n_users=len(counted), users_taken=len(counted))
     most = max(MACHINE_EVENTS, int(max_events * MACHINE_SHARE))
     machines = frozenset(hashed for hashed, events in counted if events > most)
     held = taken = 0

@@ -233,7 +233,7 @@ class TrainerService:
                 histories.n_events,
                 self._events,
                 selection.users_taken,
-                selection.users,
+                selection.n_users,
                 limits.window_s,
                 limits.max_events,
             )
