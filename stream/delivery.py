@@ -4,8 +4,7 @@ What it mends, and where Faust 0.15.3 has it:
 
 - four asyncio tasks a record (`Consumer._drain_messages` and `Service.wait_first`, transport/consumer.py): a fetch goes
   as one item through a channel to an ordinary agent, 40 times the throughput;
-- a hole between two fetched records counts as acked (`Consumer._add_gap`, transport/consumer.py), so that a commit runs
-  past events that nobody processed: here a hole is sought again, and believed when a second reader sees it too;
+- a hole between two fetched records counts as acked (`Consumer._add_gap`, transport/consumer.py): see continuity.py;
 - acks out of order lose events (`Consumer._new_offset`, transport/consumer.py): here a partition has one number, the
   offset after the last finished batch;
 - acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they wait for it;
@@ -19,18 +18,21 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 import aiokafka
 import faust
-from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ChannelT
+from faust.types import TP
 
+from stream.batches import Batch as Batch  # for all who have these two from here
+from stream.batches import Source as Source
+from stream.consumer_thread import CommittedConsumerThread
+from stream.continuity import Continuity
 from stream.heartbeats import last_heartbeat_at
-from stream.log_reader import Record, log_reader
+from stream.record_batches import Stretch, end_of
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +46,6 @@ POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking
 CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait long for the others
 
 
-class Source(NamedTuple):
-    """How a source topic comes to its agent."""
-
-    channel: ChannelT[Batch]
-    gathered_s: float = 0.0  # 0: each fetch as it comes; else what came in so long is one batch
-
-
-class Batch(NamedTuple):
-    """What one fetch brought of one source topic."""
-
-    topic: str
-    generation: int
-    fetched_at: float  # time.monotonic(), which runs on while the process is stopped by SIGSTOP
-    starts: dict[
-        TP, int
-    ]  # the offset that each partition was read from: below its first record where the log has a hole
-    records: dict[TP, Sequence[Record]]
-    round: int = 0  # of `BatchConsumer.perform_seek`: a restore may begin again within a generation
-
-
 class BatchConsumer(driver.Consumer):
     """A Faust consumer that hands whole fetches to the channels of `BatchApp.sources`."""
 
@@ -71,6 +53,9 @@ class BatchConsumer(driver.Consumer):
     logger = logging.getLogger("faust.transport.consumer.batches")
 
     app: BatchApp
+
+    def _new_consumer_thread(self) -> CommittedConsumerThread:
+        return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,7 +67,7 @@ class BatchConsumer(driver.Consumer):
         self.next_to_begin: dict[TP, int] = {}
         self.next_to_finish: dict[TP, int] = {}
         self.committed: dict[TP, int] = {}
-        self._suspects: dict[TP, int] = {}
+        self.continuity = Continuity(self._seek_to, lambda: self.app.on_hole(), lambda: self.app.client_options)
         self._finished_at: dict[TP, float] = {}  # the broker's time of the last finished record
         self._queued: Counter[str] = Counter()  # by topic
         self._gather_from: dict[str, float] = {}  # time.monotonic()
@@ -140,7 +125,7 @@ class BatchConsumer(driver.Consumer):
         if not wanted:
             await self.sleep(timeout_s)
             return
-        fetched = await self._getmany(active_partitions=wanted, timeout=timeout_s)
+        fetched = await self._fetch(wanted, timeout_s)
         if fetched and self.flow_active:
             await self._hand_over(fetched)
 
@@ -154,30 +139,39 @@ class BatchConsumer(driver.Consumer):
             if not wanted or not self._has_room(topic):
                 continue
             self._gather_from[topic] = now + source.gathered_s
-            gathered: dict[TP, list[Record]] = {}
+            gathered: dict[TP, Stretch] = {}
             held = 0
             while held < GATHERED_BYTES * self._share.get(topic, 1.0) and self.flow_active:
-                fetched = await self._getmany(active_partitions=wanted, timeout=0.0)
+                fetched = await self._fetch(wanted, 0.0)
                 if not fetched:
                     break
                 for tp, records in fetched.items():
-                    gathered.setdefault(tp, []).extend(records)
+                    # what does not follow, after a seek, is left out; the next fetch then does not follow either
+                    gathered.setdefault(tp, Stretch(records.begin)).append_stretch(records)
                     held += sum(RECORD_BYTES + len(record.value or b"") for record in records)
             if gathered and self.flow_active:
                 await self._hand_over(gathered)
 
+    async def _fetch(self, wanted: set[TP], timeout_s: float) -> Mapping[Any, Stretch]:
+        return cast(Mapping[Any, Stretch], await self._getmany(active_partitions=wanted, timeout=timeout_s))
+
     def _has_room(self, topic: str) -> bool:
         return self._queued[topic] + sum(batch.topic == topic for batch in self._in_process) < IN_FLIGHT
 
-    async def _hand_over(self, fetched: Mapping[TP, Sequence[Record]]) -> None:
+    async def _hand_over(self, fetched: Mapping[Any, Stretch]) -> None:
         generation = self.app.consumer_generation_id
         batches: dict[str, Batch] = {}
-        for aio_tp, records in fetched.items():
+        for aio_tp, stretch in fetched.items():
             tp = TP(aio_tp.topic, aio_tp.partition)
-            if tp.topic in self.app.sources and await self._follows(tp, records):
-                batch = batches.setdefault(tp.topic, Batch(tp.topic, generation, time.monotonic(), {}, {}, self._round))
-                batch.starts[tp], batch.records[tp] = self.expected[tp], records
-                self.expected[tp] = records[-1].offset + 1
+            expected = self.expected.get(tp)
+            if tp.topic not in self.app.sources or not await self.continuity.follows(tp, expected, stretch):
+                continue
+            if not len(stretch):
+                self.continuity.passed(tp, self.expected[tp], stretch.end)
+                continue
+            batch = batches.setdefault(tp.topic, Batch(tp.topic, generation, time.monotonic(), {}, {}, self._round))
+            batch.starts[tp], batch.records[tp] = self.expected[tp], stretch
+            self.expected[tp] = stretch.end
         if not self.flow_active:
             return  # a rebalance began while a hole was looked into; it will seek
         for topic, batch in batches.items():
@@ -185,36 +179,6 @@ class BatchConsumer(driver.Consumer):
             # not put(): that waits while the flow is suspended, and the restore that resumes it waits for this loop
             for subscriber in cast(Any, self.app.sources[topic].channel)._subscribers:
                 subscriber.queue.put_nowait(batch)
-
-    async def _follows(self, tp: TP, records: Sequence[Record]) -> bool:
-        """Tell whether a fetch begins where the one before it ended; if not, seek there."""
-        first, expected = records[0].offset, self.expected.get(tp)
-        if expected is None:
-            return False  # fetched before the restore said where to begin
-        if first == expected:
-            self._suspects.pop(tp, None)
-            return True
-        if first > expected and self._suspects.get(tp) == first and await self._is_hole(tp, expected, first):
-            log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, expected, first - 1)
-            self._suspects.pop(tp, None)
-            self.app.on_hole()
-            return True
-        self._suspects[tp] = first
-        await self._seek_to(tp, expected)
-        return False
-
-    async def _is_hole(self, tp: TP, expected: int, first: int) -> bool:
-        """Ask a second reader: transaction markers, compaction and retention leave holes; a race does not."""
-        try:
-            async with log_reader(self.app.client_options) as reader:
-                aio_tp = TopicPartition(tp.topic, tp.partition)
-                reader.assign([aio_tp])
-                reader.seek(aio_tp, expected)
-                got = await reader.getmany(aio_tp, timeout_ms=5000, max_records=1)
-                return any(records[0].offset == first for records in got.values())
-        except KafkaError as error:
-            log.warning("could not look into a hole, will again topic=%s partition=%d: %s", *tp, error)
-            return False
 
     async def _seek_to(self, tp: TP, offset: int) -> None:
         try:
@@ -234,7 +198,7 @@ class BatchConsumer(driver.Consumer):
             await self._read_again(batch.starts)  # one before it was given back
             return False
         self._in_process.append(batch)
-        self.next_to_begin.update((tp, records[-1].offset + 1) for tp, records in batch.records.items())
+        self.next_to_begin.update(batch.ends)
         return True
 
     def valid(self, batch: Batch) -> bool:
@@ -269,7 +233,7 @@ class BatchConsumer(driver.Consumer):
         self._bound_fetches()
         for tp, records in batch.records.items():
             if self.next_to_finish[tp] == batch.starts[tp]:
-                self.next_to_finish[tp] = records[-1].offset + 1
+                self.next_to_finish[tp] = end_of(records)
                 self._finished_at[tp] = records[-1].timestamp / 1000
 
     async def give_back(self, batch: Batch) -> None:
@@ -335,7 +299,7 @@ class BatchConsumer(driver.Consumer):
         self.committed = dict(starts)
         # a worker that never finishes a batch lags as well: from now on
         self._finished_at = {tp: self._finished_at.get(tp, time.time()) for tp in starts}
-        self._suspects.clear()
+        self.continuity.begin_anew()
         self._queued.clear()
         self._in_process.clear()
         self._void.clear()
@@ -370,22 +334,26 @@ class BatchConsumer(driver.Consumer):
     def lag(self, now: float) -> dict[TP, tuple[int, float]]:
         """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""
         lags: dict[TP, tuple[int, float]] = {}
-        for tp, offset in self.next_to_finish.items():
+        for tp in self.next_to_finish:
             try:
                 highwater = self.highwater(tp)
             except AssertionError:  # aiokafka's way to say that the partition was taken away a moment ago
                 continue
-            records = max(0, (highwater or 0) - offset)
+            records = max(0, (highwater or 0) - self._done_up_to(tp))
             lags[tp] = records, max(0.0, now - self._finished_at.get(tp, now)) if records else 0.0
         return lags
+
+    def _done_up_to(self, tp: TP) -> int:
+        """Give the offset after the last finished batch, and after the markers of transactions that follow it."""
+        return self.continuity.after_empty(tp, self.next_to_finish[tp])
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit the offset after the last finished batch of each partition."""
         assigned = self.assignment()
         offsets = {
             tp: offset
-            for tp, offset in self.next_to_finish.items()
-            if tp in assigned and offset > self.committed.get(tp, -1)
+            for tp in self.next_to_finish
+            if tp in assigned and (offset := self._done_up_to(tp)) > self.committed.get(tp, -1)
         }
         if not offsets:
             return False

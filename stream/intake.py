@@ -14,6 +14,7 @@ from stream.delivery import Batch
 from stream.headers import check_headers
 from stream.log_reader import Record
 from stream.origins import Origin, Origins
+from stream.record_batches import require_readable
 
 _partitioner = DefaultPartitioner()
 
@@ -35,12 +36,14 @@ class Intake:
 
 def event_of(record: Record) -> Event:
     """Read a record of `interactions`; raises BadRecord with a reason that says what is wrong with it."""
+    require_readable(record)
     check_headers(record.headers)
     return decode_event(record.value)
 
 
 def request_of(record: Record) -> Request:
     """Read a record of `requests`; raises BadRecord with a reason that says what is wrong with it."""
+    require_readable(record)
     check_headers(record.headers)
     return decode_request(record.value)
 

@@ -14,6 +14,7 @@ from models.signals import NOTHING, BadSignals, SignalRules, Transition
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
 from stream.log_reader import Record
+from stream.record_batches import require_readable
 from stream.rejects import send_dead_letters
 from stream.sending import PAUSED, Append, NotSent, or_not_sent
 from stream.signal_topic import SignalTopic
@@ -146,7 +147,11 @@ def take_in(partitions: Iterable[Sequence[Record]]) -> Fold:
     for records in partitions:
         for record in records:
             try:
+                require_readable(record)
                 made = signals.decode_transitions(record.value or b"")
+            except BadRecord as error:
+                fold.rejects.append((record, error))
+                continue
             except BadSignals as error:
                 fold.rejects.append((record, BadRecord("bad_transition", str(error))))
                 continue

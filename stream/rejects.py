@@ -14,6 +14,7 @@ import aiokafka
 from models.contracts import BadRecord
 from stream.headers import MAX_HEADERS_BYTES, Headers, first_within, sendable, size_of
 from stream.log_reader import Record
+from stream.record_batches import UnreadableBatch
 
 MAX_LETTER_BYTES = 960 * 1024
 """Of key, value and the record's own headers: 64 KiB below a broker's default limit are for our headers and framing."""
@@ -64,6 +65,8 @@ def headers_of(record: Record, carried: Kept, error: BadRecord) -> list[tuple[st
     }
     if carried.truncated:
         ours["truncated"] = carried.truncated
+    if isinstance(record, UnreadableBatch):
+        ours["source-first-offset"] = str(record.first_offset)
     # a detail may quote what is no UTF-8
     return sendable([*carried.headers, *((name, value.encode("utf-8", "replace")) for name, value in ours.items())])
 

@@ -17,6 +17,7 @@ from models.live_items import LiveItems
 from models.recommender import Moved, Trial
 from models.state import EMITTED_ITEMS
 from models.weights import ServingModel
+from stream.record_batches import Unreadable
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -29,7 +30,7 @@ STAGES = ("decide", "send", "ack", "store")
 STATES = ("waiting", "restoring", "running")
 REASONS = (
     "null_value", "too_large", "missing_field", "wrong_type", "not_json", "bad_id", "bad_timestamp", "bad_value",
-    "late", "future", "failed",
+    "late", "future", "failed", "unreadable",
 )  # fmt: skip
 
 
@@ -80,6 +81,9 @@ class Telemetry:
         self.dead_letters = Counter("rec_dead_letters", "Records refused", ["reason"], registry=registry)
         self.forwarded = Counter(
             "rec_forwarded_events", "Events sent on to their user's own partition", registry=registry
+        )
+        self.unreadable = Counter(
+            "rec_unreadable_records", "Records skipped because their batch could not be read", registry=registry
         )
         self.holes = Counter("rec_log_holes", "Times that the log had no record at an offset", registry=registry)
         self.foreign = Counter(
@@ -338,6 +342,8 @@ class Telemetry:
         """Count dead letters by their reason."""
         for error in errors:
             self.dead_letters.labels(error.reason).inc()
+            if isinstance(error, Unreadable):
+                self.unreadable.inc(error.records)
 
     def set_recovery_state(self, state: str) -> None:
         """Say which of the states the worker is in."""

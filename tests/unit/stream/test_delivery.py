@@ -10,6 +10,7 @@ import pytest
 from faust.types import TP
 
 from stream.delivery import CROWDED_POLL_S, GATHERED_BYTES, IN_FLIGHT, POLL_S, Batch, BatchConsumer, Source
+from stream.record_batches import Stretch
 
 TOPIC = "interactions"
 A, B, C = TP(TOPIC, 0), TP(TOPIC, 1), TP(TOPIC, 2)
@@ -208,8 +209,15 @@ async def test_what_is_gathered_is_bounded_by_its_bytes() -> None:
     handed: list[int] = []
 
     class Endless(Books):
+        read_to = 0
+
         async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
-            return {tp: [SimpleNamespace(value=bytes(GATHERED_BYTES // 3))] for tp in active_partitions}
+            fetched = {}
+            for tp in active_partitions:
+                fetched[tp] = Stretch(self.read_to)
+                fetched[tp].append(cast(Any, SimpleNamespace(value=bytes(GATHERED_BYTES // 3))))
+                fetched[tp].end = self.read_to = self.read_to + 1
+            return fetched
 
         async def _hand_over(self, fetched: Any) -> None:
             handed.extend(len(records) for records in fetched.values())
