@@ -1,8 +1,8 @@
 """Whether what is fetched follows what was fetched before: a race is sought again, a hole in the log is counted.
 
-Faust 0.15.3 takes each hole between two fetched records for acked (`Consumer._add_gap`, transport/consumer.py), so that a
-commit runs past events that nobody processed. Here what does not follow is sought again, and a hole is believed when the
-broker's own answer has it, or a second reader sees it too. Markers of transactions and aborted records are no hole.
+Faust 0.15.3 takes each hole between two fetched records for acked (`Consumer._add_gap`, transport/consumer.py), so
+that a commit runs past events that nobody processed. Here what does not follow is sought again, and a hole is believed
+when the broker's own answer has it, or a second reader sees it too. Markers of transactions and aborted records are none.
 """
 
 from __future__ import annotations

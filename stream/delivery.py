@@ -4,7 +4,6 @@ What it mends, and where Faust 0.15.3 has it:
 
 - four asyncio tasks a record (`Consumer._drain_messages` and `Service.wait_first`, transport/consumer.py): a fetch goes
   as one item through a channel to an ordinary agent, 40 times the throughput;
-- a hole between two fetched records counts as acked (`Consumer._add_gap`, transport/consumer.py): see continuity.py;
 - acks out of order lose events (`Consumer._new_offset`, transport/consumer.py): here a partition has one number, the
   offset after the last finished batch;
 - acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they wait for it;
@@ -27,7 +26,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.batches import Batch as Batch  # for all who have these two from here
+from stream.batches import Batch as Batch  # for all who have it from here
 from stream.batches import Source as Source
 from stream.consumer_thread import CommittedConsumerThread
 from stream.continuity import Continuity

@@ -208,7 +208,7 @@ STATE = Row(
         Panel(
             "What should not happen",
             "Batches read again, producer errors, writes of a worker that had lost its partitions, holes in the log, "
-            "stores that were damaged or could not be written.",
+            "stores that were damaged or could not be written, records that could not be read.",
             "short",
             tuple((f"sum(increase({name}{{$where}}{RATE}))", legend) for name, legend in (
                 ("rec_batches_given_back_total", "batches given back"),
@@ -216,6 +216,7 @@ STATE = Row(
                 ("rec_foreign_changelog_records_total", "foreign changelog records"),
                 ("rec_log_holes_total", "holes in the log"),
                 ("rec_store_failures_total", "stores that failed"),
+                ("rec_unreadable_records_total", "unreadable records"),
             )),
             decimals=0,
         ),

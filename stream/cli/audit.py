@@ -135,14 +135,15 @@ async def audit(
 async def _read(options: Mapping[str, object], topic: str) -> dict[int, list[Record]]:
     """Read all partitions of a topic as they are now."""
     found: dict[int, list[Record]] = {}
-    async with log_reader({**options}) as reader:
+    async with log_reader(options, committed=True) as reader:
         # a group-less client knows the metadata only of topics that it has asked for
         await reader._client.add_topic(topic)
         tps = [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or ())]
         begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
         for tp in tps:
             found[tp.partition] = []
-        async for tp, records in read_stretch(reader, {tp: (begins[tp], ends[tp]) for tp in tps}):
+        stretches = {tp: (begins[tp], ends[tp]) for tp in tps}
+        async for tp, records in read_stretch(reader, stretches, unreadable=True):
             found[tp.partition].extend(records)
     return found
 

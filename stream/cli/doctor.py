@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
+import aiokafka.codec
+import kafka.codec
 from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from stream.cli.connection import administration
 from stream.cli.doctor_limits import limits, origin_key
@@ -20,6 +23,11 @@ from stream.cli.topics import differences, existing, wanted
 MIN_BROKER = (2, 4)  # the first whose admin requests are all that is used here
 SHOWN = ("faust-streaming", "mode-streaming", "aiokafka", "kafka-python", "torch", "rocksdict")
 
+CODEC_PACKAGES = {  # what the two clients read each codec by; gzip is Python's own
+    "aiokafka": {"snappy": "cramjam", "lz4": "cramjam", "zstd": "cramjam"},
+    "kafka-python": {"snappy": "python-snappy", "lz4": "lz4", "zstd": "zstandard"},
+}
+
 
 def examine(settings: CommandSettings) -> Iterator[Finding]:
     """Look at everything, in the order in which one thing needs another."""
@@ -29,6 +37,7 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
             yield _broker(admin, settings.kafka_bootstrap)
             topics = list(_topics(admin, settings))
             yield from topics
+            yield _codecs(admin, settings)
             if all(topic.well for topic in topics):
                 yield from limits(admin, settings)
                 yield origin_key(settings)
@@ -94,3 +103,29 @@ def _topics(admin: KafkaAdminClient, settings: CommandSettings) -> Iterator[Find
     if not wrong:
         partitions = found[settings.topics.interactions].partitions
         yield Finding("topics", True, f"all {len(specs)} are as they have to be, {partitions} partitions")
+
+
+def _codecs(admin: KafkaAdminClient, settings: CommandSettings) -> Finding:
+    """Look whether both clients read every codec: producers choose one, and a topic may have all in its own."""
+    present = existing(admin, wanted(admin, settings))
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"compression.type": ""}) for name in present]
+    configs = admin.describe_configs(resources, config_filter="all")["topic"] if resources else {}
+    own = {name: str(values["compression.type"]["value"]) for name, values in configs.items()}
+    said = ", ".join(f"{name} is {codec}" for name, codec in sorted(own.items()) if codec != "producer")
+    missing = missing_codecs()
+    if missing:
+        unread = ", ".join(f"{codec} by {client}" for client, codec in missing)
+        packages = " ".join(sorted({CODEC_PACKAGES[client][codec] for client, codec in missing}))
+        detail = f"what is compressed so can't be read here: {unread}" + (f"; {said}" if said else "")
+        return Finding("codecs", False, detail, f"run `make install`, or pip install {packages}")
+    return Finding("codecs", True, "gzip, snappy, lz4 and zstd are read" + (f"; {said}" if said else ""))
+
+
+def missing_codecs() -> list[tuple[str, str]]:
+    """List the codecs that a client can't read for want of a package, each as client and codec."""
+    return [
+        (client, codec)
+        for client, module in (("aiokafka", aiokafka.codec), ("kafka-python", kafka.codec))
+        for codec in CODEC_PACKAGES[client]
+        if not getattr(module, f"has_{codec}")()
+    ]

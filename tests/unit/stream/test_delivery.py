@@ -226,3 +226,103 @@ async def test_what_is_gathered_is_bounded_by_its_bytes() -> None:
     books.app.sources = {TOPIC: Source(cast(Any, None), gathered_s=1.0)}
     await books._gather({A})
     assert handed == [3]
+
+
+class Reading(Books):
+    """A consumer that is handed fetches, with its batches and the holes it believed."""
+
+    def __init__(self, at: dict[TP, int], end: int = 100) -> None:
+        super().__init__(at)
+        self.batches: list[Batch] = []
+        self.holes = 0
+        self.end = end
+        queue = SimpleNamespace(put_nowait=self.batches.append)
+        channel = SimpleNamespace(_subscribers=[SimpleNamespace(queue=queue)])
+        self.app.sources = {TOPIC: Source(cast(Any, channel))}
+        self.app.on_hole = self._count_hole
+        self.flow_active = True
+
+    def _count_hole(self) -> None:
+        self.holes += 1
+
+    def highwater(self, tp: TP) -> int:
+        return self.end
+
+    def assignment(self) -> set[TP]:
+        return {A}
+
+    async def _commit(self, offsets: dict[TP, int]) -> bool:
+        return True
+
+    async def fetched(self, begin: int, end: int, *offsets: int, holes: tuple[tuple[int, int], ...] = ()) -> None:
+        stretch = Stretch(begin)
+        stretch.extend(cast(Any, SimpleNamespace(offset=offset, timestamp=0)) for offset in offsets)
+        stretch.end = end
+        stretch.holes = list(holes)
+        await self._hand_over({A: stretch})
+
+    async def finish_all(self) -> None:
+        for one in self.batches:
+            assert await self.begin(one)
+            self.finished(one)
+        self.batches.clear()
+
+
+async def test_markers_of_transactions_are_passed_without_a_seek_or_a_hole() -> None:
+    books = Reading({A: 0}, end=11)
+    await books.fetched(0, 3, 0, 1)  # a marker at 2
+    await books.fetched(3, 4)  # a marker alone
+    await books.fetched(4, 5)
+    await books.fetched(5, 9, 6, 7)  # markers around records
+    await books.fetched(9, 11)  # aborted records and their marker
+    assert [(given.starts[A], given.ends[A]) for given in books.batches] == [(0, 3), (3, 9)]
+    assert books.lag(0.0)[A][0] == 11
+    await books.finish_all()
+    assert books.lag(0.0)[A] == (0, 0.0)
+    assert await books.force_commit()
+    assert books.committed == {A: 11}
+    assert (books.sought, books.holes) == ([], 0)
+
+
+async def test_markers_behind_a_batch_that_is_not_finished_are_not_committed() -> None:
+    books = Reading({A: 0}, end=11)
+    await books.fetched(0, 3, 0, 1)
+    await books.fetched(3, 11)
+    assert not await books.force_commit()
+    assert books.lag(0.0)[A][0] == 11
+    (given,) = books.batches
+    assert await books.begin(given)
+    await books.give_back(given)
+    assert books.sought == [(A, 0)]
+    books.batches.clear()
+    await books.fetched(0, 3, 0, 1)
+    await books.fetched(3, 11)
+    await books.finish_all()
+    assert books.lag(0.0)[A] == (0, 0.0)
+
+
+async def test_an_open_transaction_is_lag() -> None:
+    books = Reading({A: 0}, end=20)
+    await books.fetched(0, 3, 0, 1)
+    await books.finish_all()
+    assert books.lag(0.0)[A][0] == 17
+
+
+async def test_what_the_broker_had_nothing_for_is_counted_and_passed() -> None:
+    books = Reading({A: 0})
+    await books.fetched(0, 9, 4, 8, holes=((0, 3), (5, 7)))
+    assert books.holes == 2
+    await books.finish_all()
+    assert books.next_to_finish == {A: 9}
+
+
+async def test_a_fetch_that_does_not_follow_is_sought_again() -> None:
+    books = Reading({A: 0})
+    await books.fetched(0, 3, 0, 1)
+    await books.fetched(3, 5)
+    await books.fetched(7, 9, 7, 8)
+    assert books.sought == [(A, 5)]
+    await books.fetched(5, 9, 5, 6, 7, 8)
+    await books.fetched(0, 3, 0, 1)  # of before a seek
+    assert books.sought == [(A, 5), (A, 9)]
+    assert [given.ends[A] for given in books.batches] == [3, 9]

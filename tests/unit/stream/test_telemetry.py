@@ -12,6 +12,7 @@ from models import contracts
 from models.recommender import Moved, Trial
 from models.sessions import Placement
 from stream import poison
+from stream.record_batches import Unreadable, UnreadableBatch
 from stream.telemetry import REASONS, Telemetry
 from tests.unit.models.made import serving
 
@@ -153,7 +154,16 @@ def test_every_reason_to_refuse_a_record_is_known_here() -> None:
     source = Path(contracts.__file__).read_text() + Path(poison.__file__).read_text()
     reasons = set(re.findall(r'BadRecord\("(\w+)"|reason = "(\w+)".*else "(\w+)"', source))
     named = {reason for found in reasons for reason in found if reason}
-    assert named | {Placement.LATE.value, Placement.FUTURE.value} == set(REASONS)
+    named |= {Placement.LATE.value, Placement.FUTURE.value, "unreadable"}
+    assert named == set(REASONS)
+
+
+def test_an_unreadable_batch_is_counted_by_its_records() -> None:
+    telemetry = Telemetry()
+    batch = UnreadableBatch("interactions", 0, 9, 0, 1, None, None, None, -1, -1, (), 5, "its checksum is wrong")
+    telemetry.refused([Unreadable(batch)])
+    assert value(telemetry, "rec_dead_letters_total", reason="unreadable") == 1
+    assert value(telemetry, "rec_unreadable_records_total") == 5
 
 
 def test_the_newest_time_counts() -> None:
