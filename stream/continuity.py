@@ -2,7 +2,7 @@
 
 Faust 0.15.3 takes each hole between two fetched records for acked (`Consumer._add_gap`, transport/consumer.py), so
 that a commit runs past events that nobody processed. Here what does not follow is sought again, and a hole is believed
-when the broker's own answer has it, or a second reader sees it too. Markers of transactions and aborted records are none.
+when the broker's own answer has it, or a second reader does. Markers of transactions and aborted records are none.
 """
 
 from __future__ import annotations
