@@ -10,7 +10,7 @@ from faust.types import TP
 from stream import intake, item_stage
 from stream.delivery import Batch
 from stream.record_batches import Unreadable, UnreadableBatch
-from stream.rejects import headers_of
+from stream.rejects import headers_of, kept
 from stream.request_stage import RequestStage
 from stream.signal_feed import _newest
 
@@ -44,7 +44,7 @@ def test_every_stage_refuses_them() -> None:
 
 
 def test_the_dead_letter_names_all_of_them() -> None:
-    headers = {name: value.decode() for name, value in headers_of(GONE, Unreadable(GONE))}
+    headers = {name: (value or b"").decode() for name, value in headers_of(GONE, kept(GONE), Unreadable(GONE))}
     assert headers["reason"] == "unreadable"
     assert headers["detail"] == "offsets 5 to 9 (5 records): its checksum is wrong"
     assert (headers["source-first-offset"], headers["source-offset"]) == ("5", "9")
