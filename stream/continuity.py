@@ -1,7 +1,7 @@
-"""Whether what is fetched follows what was fetched before: a race is sought again, a hole in the log is counted.
+"""Check that each fetch follows the one before: after a race the consumer seeks back, a hole in the log is counted.
 
 Faust 0.15.3 takes each hole between two fetched records for acked (`Consumer._add_gap`, transport/consumer.py), so
-that a commit runs past events that nobody processed. Here what does not follow is sought again, and a hole is believed
+that a commit runs past events that nobody processed. Here the consumer seeks back, and a hole is believed
 when the broker's own answer has it, or a second reader does. Markers of transactions and aborted records are none.
 """
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Continuity:
-    """Each partition's fetches in line: what holds no record is passed, what does not follow is sought again."""
+    """What each partition's next fetch must begin with: offsets without records are passed, others are read again."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class Continuity:
         self._empty: dict[TP, tuple[int, int]] = {}  # [begin, end) that holds no record, read after the last batch
         self._suspects: dict[TP, int] = {}
 
-    def begin_anew(self) -> None:
+    def forget(self) -> None:
         """Forget what was read: the positions are others."""
         self._empty.clear()
         self._suspects.clear()
 
     def passed(self, tp: TP, expected: int, end: int) -> None:
-        """Take note that there is no record up to an offset, but markers of transactions or aborted ones."""
+        """Remember that up to an offset there are only markers of transactions and aborted records."""
         self._empty[tp] = expected, end
 
     def after_empty(self, tp: TP, offset: int) -> int:

@@ -298,7 +298,7 @@ class BatchConsumer(driver.Consumer):
         self.committed = dict(starts)
         # a worker that never finishes a batch lags as well: from now on
         self._finished_at = {tp: self._finished_at.get(tp, time.time()) for tp in starts}
-        self.continuity.begin_anew()
+        self.continuity.forget()
         self._queued.clear()
         self._in_process.clear()
         self._void.clear()

@@ -41,7 +41,7 @@ Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 UNPACKED_BYTES = 64 * 2**20
 # Of one partition's share of a fetch, by keys and values: 512 events are 100 KB, 512 records of 8 MiB would be 4 GiB.
 STRETCH_BYTES = 8 * 2**20
-TRIES = 3  # a wrong checksum may be the network's; what was read thrice alike is the broker's disk
+TRIES = 3  # a wrong checksum may come from the network; after three fetches it is the broker's disk
 REST_S = 0.2  # before a batch is fetched again, and twice that before the third time
 
 _OFFSET_AND_LENGTH = struct.Struct(">qi")
@@ -285,7 +285,7 @@ class StretchFetch(fetcher.FetchResult):  # type: ignore[misc]
 
     def __init__(self, tp: Any, *, assignment: Any, partition_records: LenientRecords, backoff: float) -> None:
         super().__init__(tp, assignment=assignment, partition_records=partition_records, backoff=backoff)
-        # kept with the consumer's own position: a seek elsewhere and a rebalance begin anew
+        # kept with the consumer's own position: a rebalance starts the count again
         state = assignment.state_value(tp)
         if not hasattr(state, "tries_to_read"):
             state.tries_to_read = {}

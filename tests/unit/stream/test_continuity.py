@@ -75,5 +75,5 @@ async def test_what_was_passed_is_forgotten_with_the_position() -> None:
     assert (line.after_empty(A, 5), line.after_empty(A, 4)) == (8, 4)
     assert await line.follows(A, 5, stretch(8, 9))
     assert await line.follows(A, 5, stretch(5, 9))
-    line.begin_anew()
+    line.forget()
     assert line.after_empty(A, 5) == 5
