@@ -116,7 +116,7 @@ class RandomRecords:
     def _header(self) -> tuple[str, bytes | None]:
         rnd = self._random
         name = rnd.choice(["trace", "hrnn-origin", "reason", "source-offset", "", "ü" * rnd.randrange(9), "\x00"])
-        return name, rnd.choice([None, b"", b"1/2", rnd.randbytes(20)])
+        return name, rnd.choice([None, b"", b"1/2", b"0/1/1700000000000", rnd.randbytes(20)])
 
     def _time_ms(self) -> int:
         return self._random.choice([int(time.time() * 1000), 0, 1, int(time.time() * 1000) - 10**9])
