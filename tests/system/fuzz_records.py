@@ -263,7 +263,12 @@ class Run:
             last = int(said["source-offset"])
             unreadable = said["reason"] == "unreadable"
             first = int(said["source-first-offset"]) if unreadable else last
-            refused |= {(int(said["source-partition"]), offset) for offset in range(first, last + 1)}
+            places = {(int(said["source-partition"]), offset) for offset in range(first, last + 1)}
+            if not places & (self._committed | self._aborted):
+                # a copy that was sent on to its user's partition, and refused there: it names where it came in
+                partition, offset = said["hrnn-origin"].split("/")[:2]
+                places = {(int(partition), int(offset))}
+            refused |= places
         return applied, refused
 
     async def _read(self, topic: str) -> AsyncIterator[Record]:
