@@ -68,7 +68,7 @@ givens = st.builds(
     contents,
     contents,
     st.lists(st.tuples(texts, contents), max_size=4).map(tuple),
-    st.integers(-1, 2**50),
+    st.integers(0, 2**50),  # -1 is aiokafka's builder's mark for the first record
 )
 
 
