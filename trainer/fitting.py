@@ -102,7 +102,7 @@ def fit(
                         best, best_loss, best_epoch = _copied(course.model), newest_loss, epoch
                 curve.append(Epoch(epoch, loss, newest_loss, time.monotonic() - begun))
                 said = f"loss {loss:.3f}, newest slice {newest_loss:.3f}, {curve[-1].seconds:.1f} s"
-                log.info("epoch %d: %s", epoch, said)
+                log.info("epoch %d of at most %d: %s", epoch, epochs, said)
                 advance(1, said)
                 told(curve[-1])
                 if ends:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ HELD_BACK_SHARE = 0.25  # of the live part: sent once the next model is publishe
 SIGNAL_INTERVAL_S = 0.02  # a month is replayed in a minute: in a second as much would happen as in half a day
 WATCHED_USERS = 5
 SHOWN_TITLES = 5
-TRAIN_TIMEOUT_S = 180.0
+_EPOCH = re.compile(r"epoch (\d+) of at most (\d+): .*?([\d.]+) s\b")
+MOST_REJECTIONS = 3  # of candidates, one after the other: a further one is not worth waiting for
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Demo:
                 await self._replay(client, "live, swap", held_back[:half])
                 await self._until_model(first)
                 await self._replay(client, "live", held_back[half:])
-                self._phase = "checking"
+                self._phase = "checking: stopping the trainer"
                 code = await asyncio.to_thread(self.trainer.stop)
                 if code != 0:
                     raise Failure(f"the trainer ended with status {code}: {self.trainer.log_tail()}")
@@ -180,22 +182,27 @@ class Demo:
     async def _until_model(self, before: str) -> None:
         """Wait until every worker has a model other than the one before."""
         self._phase = "training" if before == POPULARITY else "swapping"
-        await self._while_running(self._poll(lambda: all(v not in ("", before) for v in self._worker_models())))
+        await self._while_running(self._until(lambda: all(v not in ("", before) for v in self._worker_models())))
         self._note_model(self._worker_models()[0])
 
     async def _until_published(self) -> None:
         """Wait until the trainer has published the next model."""
         self._phase = "retraining"
         await self._while_running(
-            self._poll(lambda: self.trainer.metric("rec_models_published_total") >= 2, every_s=0.05)
+            self._until(lambda: self.trainer.metric("rec_models_published_total") >= 2, every_s=0.05)
         )
 
-    async def _poll(self, condition: object, every_s: float = 0.2) -> None:
-        deadline = time.monotonic() + TRAIN_TIMEOUT_S
-        while not await asyncio.to_thread(condition):  # type: ignore[arg-type]
-            if time.monotonic() > deadline:
-                raise Failure(f"no model within {TRAIN_TIMEOUT_S:.0f} s: {self.trainer.log_tail()}")
+    async def _until(self, condition: Callable[[], bool], every_s: float = 0.2) -> None:
+        """Wait for a model for as long as the trainer lives: how long a fit takes is up to the machine."""
+        phase = self._phase
+        while not await asyncio.to_thread(condition):
+            rejected = await asyncio.to_thread(self.trainer.metric, "rec_gate_rejections_total")
+            if rejected >= MOST_REJECTIONS:
+                raise Failure(f"the gate refused {rejected:.0f} models: {self.trainer.log_tail()}")
+            fitting = fit_progress(self.trainer.log_tail(lines=200))
+            self._phase = f"{phase}, {fitting}" if fitting else phase
             await asyncio.sleep(every_s)
+        self._phase = phase
 
     def _worker_models(self) -> list[str]:
         return [_label(worker.get("/metrics")[1], "rec_model_info", "version") for worker in self.workers]
@@ -231,23 +238,29 @@ class Demo:
             await asyncio.sleep(0.5)
             now = time.monotonic()
             speed, at, answered = (client.answers - answered) / (now - at), now, client.answers
-            p50, p99 = percentiles_ms(client.latencies_s[-5000:])
             if client.last_version:
                 self._note_model(client.last_version)
-            hit_rate, all_time, recent = client.quality.rates()
             watched = list(client.latest)[-WATCHED_USERS:]
             lists = {u: [self._titles.get(i, i) for i in client.latest[u][:SHOWN_TITLES]] for u in watched}
             self._display.show(
                 Snapshot(
-                    *(self._phase, speed, client.sent, client.answers, client.outstanding, p50, p99),
-                    *(self._model, now - self._model_since, hit_rate, all_time, recent, lists),
+                    phase=self._phase,
+                    events_per_s=speed,
+                    answered=client.answers,
+                    total=len(self._events),
+                    lag=client.outstanding,
+                    latency_ms=percentiles_ms(client.latencies_s[-5000:]) if client.latencies_s else None,
+                    model_version=self._model,
+                    model_age_s=now - self._model_since,
+                    hit_rates=client.quality.rates(),
+                    lists=lists,
                 )
             )
 
     def _figures(self, client: ReplayClient, report: AuditReport, speed: float, swaps: int) -> Figures:
         p50, p99 = percentiles_ms(client.latencies_s)
         asked_p50, asked_p99 = percentiles_ms(client.request_latencies_s)
-        hit_rate, all_time, recent = client.quality.rates()
+        hit_rate, all_time, recent = client.quality.rates() or (0.0, 0.0, 0.0)
         return Figures(
             events=report.events,
             applied=report.applied,
@@ -275,25 +288,28 @@ def run_demo(options: DemoOptions) -> int:
     """Play the demo and return its exit status: 0 only if nothing is lost or wrong and a swap happened."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs and nothing is left behind
     folder = Path(tempfile.mkdtemp(prefix="hrnn-demo-"))
-    passed = False
+    kept = True
     try:
         with Display() as display, LocalKafka() as kafka:
             display.say(f"Kafka serves at {kafka.bootstrap}; logs and stores are in {folder}")
             demo = Demo(options, kafka, folder, display)
             try:
                 figures = asyncio.run(demo.run())
-                passed = figures.passed
+                kept = not figures.passed
                 _tell(figures, options, display)
                 if options.keep:
                     _keep(demo, kafka.bootstrap, display)
             finally:
                 demo.stop()
-    except KeyboardInterrupt:
+                if kept:
+                    display.say(f"logs and stores of what failed are in {folder}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        kept = False
         return 130
     finally:
-        if passed:
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
-    return 0 if passed else 1
+    return 1 if kept else 0
 
 
 def _tell(figures: Figures, options: DemoOptions, display: Display) -> None:
@@ -330,9 +346,26 @@ and the metrics:
 {pages}
 """
     )
+    died: set[str] = set()
     with contextlib.suppress(KeyboardInterrupt):
-        while all(worker.running for worker in demo.workers):
+        while True:
             time.sleep(0.5)
+            for process in (*demo.workers, demo.trainer):
+                if not process.running and process.name not in died:
+                    died.add(process.name)
+                    display.say(
+                        f"{process.name} ended with status {process.exit_code}; the others run on, Ctrl-C ends them. "
+                        f"Its last lines, of {process.log_path}:{process.log_tail(lines=8)}"
+                    )
+
+
+def fit_progress(log: str) -> str:
+    """Tell from a trainer's log how far its fit is, and how long it may take; "" if it is not fitting."""
+    found = list(_EPOCH.finditer(log))
+    if not found or any(word in log[found[-1].end() :] for word in ("run ended", "published version")):
+        return ""
+    number, most, seconds = int(found[-1][1]), int(found[-1][2]), float(found[-1][3])
+    return f"epoch {number} of at most {most}, {seconds * (most - number) / number:.0f} s left at the most"
 
 
 def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:

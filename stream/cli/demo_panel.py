@@ -14,35 +14,44 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-PLAIN_EVERY_S = 2.0
+PLAIN_EVERY_S = 5.0
+NOTHING = "\u2013"  # where nothing has been measured yet: a zero would be a figure
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The figures of one moment."""
+    """The figures of one moment; None where nothing has been measured yet."""
 
     phase: str
     events_per_s: float
-    sent: int
     answered: int
+    total: int  # events of the whole demo
     lag: int
-    latency_p50_ms: float
-    latency_p99_ms: float
+    latency_ms: tuple[float, float] | None  # the median, the 99th percentile
     model_version: str
     model_age_s: float
-    hit_rate: float
-    popularity_hit_rate: float
-    recent_popularity_hit_rate: float
+    hit_rates: tuple[float, float, float] | None  # ours, popularity's of all time, of 24 hours
     lists: Mapping[str, list[str]]  # a few users' latest lists, by title
 
-    def line(self) -> str:
-        """Say it in one line."""
+    @property
+    def latency(self) -> str:
+        """Write the latency."""
         return (
-            f"{self.phase:<11} events {self.answered}/{self.sent} at {self.events_per_s:,.0f}/s, lag {self.lag}, "
-            f"latency p50 {self.latency_p50_ms:.0f} ms p99 {self.latency_p99_ms:.0f} ms, model {self.model_version} "
-            f"({self.model_age_s:.0f} s old), hit-rate@10 {self.hit_rate:.4f} "
-            f"(popularity {self.popularity_hit_rate:.4f}, of 24 h {self.recent_popularity_hit_rate:.4f})"
+            NOTHING if self.latency_ms is None else f"p50 {self.latency_ms[0]:.0f} ms, p99 {self.latency_ms[1]:.0f} ms"
         )
+
+    def hit_rate(self, number: int) -> str:
+        """Write one of the hit-rates."""
+        return NOTHING if self.hit_rates is None else f"{self.hit_rates[number]:.4f}"
+
+    def lines(self) -> list[str]:
+        """Write it in lines of fewer than 80 characters."""
+        return [
+            self.phase,
+            f"  {self.answered:,} of {self.total:,} events, {self.events_per_s:,.0f}/s, lag {self.lag:,}",
+            f"  latency {self.latency}; model {self.model_version}, {self.model_age_s:.0f} s",
+            f"  hit-rate@10 {self.hit_rate(0)} (popularity {self.hit_rate(1)}, of 24 h {self.hit_rate(2)})",
+        ]
 
 
 class Display:
@@ -76,25 +85,23 @@ class Display:
             self._live.update(_panel(snapshot))
         elif time.monotonic() - self._printed_at >= PLAIN_EVERY_S:
             self._printed_at = time.monotonic()
-            self._console.print(snapshot.line(), highlight=False, soft_wrap=True)
+            self._console.print("\n".join(snapshot.lines()), highlight=False, soft_wrap=True)
 
 
 def _panel(now: Snapshot) -> Panel:
-    figures = Table.grid(padding=(0, 3))
-    figures.add_row("events/s", f"{now.events_per_s:,.0f}", "events", f"{now.answered:,} of {now.sent:,}")
-    figures.add_row(
-        "lag", f"{now.lag:,}", "latency", f"p50 {now.latency_p50_ms:.0f} ms, p99 {now.latency_p99_ms:.0f} ms"
-    )
+    figures = Table.grid(padding=(0, 2))
+    figures.add_row("events", f"{now.answered:,} of {now.total:,}", "events/s", f"{now.events_per_s:,.0f}")
+    figures.add_row("latency", now.latency, "lag", f"{now.lag:,}")
     figures.add_row("model", now.model_version, "age", f"{now.model_age_s:.0f} s")
-    figures.add_row(
-        "hit-rate@10",
-        f"{now.hit_rate:.4f}",
-        "popularity",
-        f"{now.popularity_hit_rate:.4f} all-time, {now.recent_popularity_hit_rate:.4f} of the last 24 h",
-    )
+    figures.add_row("hit-rate@10", now.hit_rate(0), "popularity", now.hit_rate(1))
+    figures.add_row("", "", "of 24 h", now.hit_rate(2))
     lists = Table(expand=True, show_edge=False, pad_edge=False)
-    lists.add_column("user", width=8)
+    lists.add_column("user", width=8, no_wrap=True, overflow="ellipsis")
     lists.add_column("latest list", no_wrap=True, overflow="ellipsis")
     for user_id, titles in now.lists.items():
         lists.add_row(user_id, " · ".join(titles))
-    return Panel(Group(figures, lists), title=f"hrnn demo: {now.phase}", border_style="cyan")
+    return Panel(Group(figures, lists), title=f"hrnn demo: {now.phase}", border_style="cyan", width=min(100, _width()))
+
+
+def _width() -> int:
+    return Console(stderr=True).width

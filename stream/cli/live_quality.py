@@ -94,7 +94,7 @@ class LiveQuality:
             self.all_time_hits += baseline[0]
             self.recent_hits += baseline[1]
 
-    def rates(self) -> tuple[float, float, float]:
-        """Give the three hit-rates: ours, all-time popularity's, recent popularity's."""
-        n = max(1, self.trials)
-        return self.hits / n, self.all_time_hits / n, self.recent_hits / n
+    def rates(self) -> tuple[float, float, float] | None:
+        """Give the three hit-rates: ours, all-time popularity's, recent popularity's; None before the first trial."""
+        n = self.trials
+        return (self.hits / n, self.all_time_hits / n, self.recent_hits / n) if n else None
