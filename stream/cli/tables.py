@@ -9,15 +9,50 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
+
+PADDING = 3  # of a cell, beside its text; and one at the end
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Show rows under a header."""
+    """Show rows under a header; where a terminal is too narrow for the words, each row is a list of its cells."""
     if not sys.stdout.isatty():
         for row in (header, *rows):
             typer.echo("\t".join(row))
         return
-    drawn = Table(*(Column(name, overflow="fold") for name in header), box=SIMPLE, header_style="bold")
+    draw(Console(), header, rows)
+
+
+def draw(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Draw rows so that no word is broken: it could not be copied, nor found by a search."""
+    widths = _widths(console.width - 1, [header, *rows])
+    if widths is None:
+        name_width = max(map(len, header))
+        for row in rows:
+            for name, cell in zip(header, row, strict=True):
+                console.print(f"{name:<{name_width}}  {cell}", soft_wrap=True, highlight=False, markup=False)
+            console.print()
+        return
+    drawn = Table(
+        *(Column(Text(name), width=width) for name, width in zip(header, widths, strict=True)),
+        box=SIMPLE,
+        header_style="bold",
+    )
     for row in rows:
-        drawn.add_row(*row)
-    Console().print(drawn)
+        drawn.add_row(*map(Text, row))
+    console.print(drawn)
+
+
+def _widths(room: int, lines: Sequence[Sequence[str]]) -> list[int] | None:
+    """Give each column room for its longest word, and what is left to those that need the least; None if too narrow."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
+    left = room - sum(widths) - PADDING * len(widths)
+    if left < 0:
+        return None
+    needs = [max(map(len, column)) - width for column, width in zip(columns, widths, strict=True)]
+    for place in sorted(range(len(widths)), key=needs.__getitem__):
+        given = min(needs[place], left)
+        widths[place] += given
+        left -= given
+    return widths
