@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
-import os
-import signal
-import threading
 import time
-from collections.abc import Coroutine
+import uuid
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
+from urllib.parse import quote
 
 import faust
 import mode
 import torch
-from aiokafka.errors import KafkaError
 from faust.types import StreamT
 from faust.types.auth import CredentialsT
-from faust.worker import Worker
 from prometheus_client import CollectorRegistry
 
 from models import signals, state
 from models.contracts import BROKER_MAX_BYTES
 from models.recommender import Recommender
+from stream.bounded_stop import BoundedWorker, Watchdog
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp, Source
+from stream.group_member import MovedHostAssignor
+from stream.health import Health, Unwell
 from stream.item_stage import ItemStage
 from stream.model_feed import ModelFeed
-from stream.origins import origins_for
+from stream.origins import Origins
 from stream.recovery import BatchTableManager
 from stream.request_stage import RequestStage
+from stream.retrying import Spell, is_transient
 from stream.sending import NotSent
 from stream.settings import WorkerSettings
 from stream.signal_feed import SignalFeed
+from stream.start import wait_for_topics
 from stream.stores import StoreFailed
 from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
-from stream.topic_check import check_topics
 from stream.user_stage import UserStage
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ def make_app(settings: WorkerSettings) -> BatchApp:
     app = BatchApp(
         settings.topics.app_id,
         TableManager=BatchTableManager,
+        PartitionAssignor=MovedHostAssignor,
+        canonical_url=_member_url(settings.instance_id),
         broker=[f"kafka://{broker}" for broker in settings.kafka_bootstrap.split(",")],
         broker_credentials=_credentials(settings),
         store="rocksdb://",
@@ -66,7 +70,8 @@ def make_app(settings: WorkerSettings) -> BatchApp:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_interval_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
-        broker_request_timeout=max(90.0, settings.session_timeout_s + 1),
+        # a join takes up to the rebalance timeout; more would only keep us waiting for a host that has vanished
+        broker_request_timeout=settings.rebalance_timeout_s + settings.session_timeout_s + 5.0,
         broker_commit_interval=1.0,
         broker_max_poll_records=settings.max_poll_records,
         consumer_group_instance_id=settings.instance_id,
@@ -87,6 +92,14 @@ def make_app(settings: WorkerSettings) -> BatchApp:
     return app
 
 
+def _member_url(instance_id: str | None) -> str:
+    """Name this member in Faust's assignments, where nothing is ever fetched from it.
+
+    The host's name, which Faust takes, changes while a static member stays the same.
+    """
+    return f"http://worker/{quote(instance_id or uuid.uuid4().hex, safe='')}"
+
+
 def _credentials(settings: WorkerSettings) -> CredentialsT | None:
     """Say to Faust what its own clients are told by `client_options`."""
     options = settings.access_options()
@@ -105,18 +118,28 @@ class StreamWorker:
     """One worker process: made, then run; `registry`, `healthy` and `ready` are for the HTTP endpoints."""
 
     def __init__(self, settings: WorkerSettings, recommender: Recommender | None = None) -> None:
-        """Check the topics, then build the app; raises TopicsNotReady."""
+        """Prepare one; Kafka is first asked by `run`."""
         self._settings = settings
-        self._telemetry = telemetry = Telemetry()
-        self.registry: CollectorRegistry = telemetry.registry
+        self._telemetry = Telemetry()
+        self.registry: CollectorRegistry = self._telemetry.registry
         torch.set_num_threads(settings.torch_threads)
-        self._partitions = asyncio.run(check_topics(settings.topics, settings.client_options()))
-        origins = asyncio.run(origins_for(settings.signing_key, settings.topics, settings.client_options()))
-        self._beat = time.monotonic()
+        self._recommender = recommender or Recommender(
+            settings.session_rules,
+            top_k=settings.top_k,
+            exclude_seen=settings.exclude_seen,
+            asking_gap_s=settings.asking_gap_s,
+        )
+        self._health: Health | None = None  # until a broker has answered, there is nothing that could be wrong
         self._not_ready = "starting"
         self._tasks: list[asyncio.Future[None]] = []
+
+    def _build(self, partitions: int, origins: Origins) -> None:
+        settings, telemetry, recommender = self._settings, self._telemetry, self._recommender
+        self._partitions = partitions
         self.app = app = make_app(settings)
+        self._health = Health(app)
         app.on_hole = telemetry.holes.inc
+        app.on_starting = functools.partial(self._run_beside, self._observe_for_ever)
         self._tables = cast(BatchTableManager, app.tables)
         self._tables.on_ready = telemetry.restore_duration.observe
 
@@ -140,12 +163,6 @@ class StreamWorker:
             *(clock, telemetry, thread),
         )
         self._feed = feed = ModelFeed(topics.models, client, telemetry, signal_feed.adopt)
-        recommender = recommender or Recommender(
-            settings.session_rules,
-            top_k=settings.top_k,
-            exclude_seen=settings.exclude_seen,
-            asking_gap_s=settings.asking_gap_s,
-        )
         user_stage = UserStage(
             *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread),
             origins=origins,
@@ -163,10 +180,8 @@ class StreamWorker:
 
         @app.agent(events, name="users", supervisor_strategy=mode.CrashingSupervisor)
         async def recommend(stream: StreamT[Batch]) -> None:
-            for task in (feed.follow(), signal_feed.follow(), self._observe_for_ever()):
-                future = asyncio.ensure_future(task)
-                future.add_done_callback(self._crash_with)
-                self._tasks.append(future)
+            self._run_beside(feed.follow)
+            self._run_beside(signal_feed.follow)
             await signal_feed.caught_up()
             await feed.caught_up()
             confirming: asyncio.Future[None] | None = None
@@ -198,21 +213,34 @@ class StreamWorker:
                 if await app.batch_consumer.begin(batch):
                     await self._finish(batch, item_stage.fold_and_confirm(batch))
 
+        spells = [Spell(f"check of {name} for another worker's writes") for name in ("users", "items", "signals")]
+
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def look_for_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
                 producer = app.kafka_producer()
                 looks = [changelog.look_for_foreign for changelog in self._changelogs.values()]
-                for look in (*looks, item_stage.signal_topic.look_for_foreign):
+                looks.append(item_stage.signal_topic.look_for_foreign)
+                for look, spell in zip(looks, spells, strict=True):
                     try:  # each for itself: what one can't look at keeps no other from looking
                         await look(producer)
+                        spell.over()
                     except StoreFailed as failure:
                         self._restore_again(failure)
-                    except KafkaError as error:
-                        log.warning("could not look for another worker's writes, will again: %s", error)
+                    except Exception as error:
+                        if not (isinstance(error, NotSent) or is_transient(error)):
+                            raise
+                        spell.failed(error)  # the timer is the pause
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash."""
+        """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash.
+
+        Waits for a broker first, however long that takes; raises TopicsNotReady if the topics are not as needed.
+        """
+        found = wait_for_topics(self._settings, self._tell_waiting)
+        if found is None:
+            return 0
+        self._build(*found)
         worker = BoundedWorker(
             self.app,
             loglevel="info",  # at warn or error Faust sets the root logger to debug, for its spinner
@@ -229,6 +257,7 @@ class StreamWorker:
         )
         gc.freeze()
         gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
+        Watchdog(lambda: self.app.crashed, self._settings.stop_timeout_s).start()
         try:
             worker.execute_from_commandline()
         except SystemExit as stop:
@@ -240,9 +269,11 @@ class StreamWorker:
         return status
 
     def healthy(self) -> str:
-        """Say what is wrong with the process itself, "" if nothing is: the loop's heartbeat, not the lag."""
-        silent_s = time.monotonic() - self._beat
-        return "" if silent_s < 60.0 else f"the event loop has not run for {silent_s:.0f} s"
+        """Say what is wrong with the process itself, "" if nothing is: not the lag, nor a broker that is away."""
+        return self._health.verdict() if self._health else ""
+
+    def _tell_waiting(self, why: str) -> None:
+        self._not_ready = why
 
     def ready(self) -> str:
         """Say why events are not served, "" if they are."""
@@ -252,6 +283,14 @@ class StreamWorker:
         recovery = self._tables.recovery
         if self._tables.store_failure:
             return self._tables.store_failure
+        for spell in (recovery.spell, self._signal_feed.spell, self._feed.spell):
+            if spell.why:
+                return spell.why
+        member = self.app.batch_consumer.thread.member
+        if member is None or not member.broker_answers:
+            return "no broker that coordinates the consumer group answers"
+        if member.spell.why:
+            return member.spell.why
         if not all(changelog.last_known for changelog in self._changelogs.values()):
             return "no partition is assigned"
         if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
@@ -292,7 +331,9 @@ class StreamWorker:
             await asyncio.sleep(OBSERVE_EVERY_S)
 
     def _observe(self) -> None:
-        self._beat = time.monotonic()
+        if (unwell := cast(Health, self._health).beat()) and not self.app.crashed:
+            log.error("worker failed, ending so that its supervisor starts it again: %s", unwell)
+            raise Unwell(unwell)
         # kept here for the threads that ask: Faust's objects, some made when first asked for, are the loop's alone
         self._not_ready = self._why_not_ready()
         telemetry, consumer = self._telemetry, self.app.batch_consumer
@@ -303,31 +344,12 @@ class StreamWorker:
         telemetry.set_lag(consumer.lag(time.time()))
         telemetry.set_volume(self._settings.data_dir)
 
+    def _run_beside(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        future = asyncio.ensure_future(task())
+        future.add_done_callback(self._crash_with)
+        self._tasks.append(future)
+
     def _crash_with(self, task: asyncio.Future[Any]) -> None:
         """End the worker when the feed does: a worker that can't follow the models would serve an old one for ever."""
         if not task.cancelled() and (error := task.exception()):
             self._tasks.append(asyncio.ensure_future(self.app.crash(error)))
-
-
-class BoundedWorker(Worker):
-    """Faust's worker, whose stop ends the process when it takes too long: the uncommitted is delivered again."""
-
-    stop_timeout_s: float
-
-    def _schedule_shutdown(self, signal: signal.Signals) -> None:
-        self._bound_the_stop()
-        super()._schedule_shutdown(signal)
-
-    async def crash(self, reason: BaseException) -> None:
-        """Stop because of an error; that, too, in bounded time."""
-        self._bound_the_stop()
-        await super().crash(reason)
-
-    def _bound_the_stop(self) -> None:
-        timer = threading.Timer(self.stop_timeout_s, self._end)
-        timer.daemon = True
-        timer.start()
-
-    def _end(self) -> None:
-        log.error("stop took longer than %.0f s, ending now", self.stop_timeout_s)
-        os._exit(1)

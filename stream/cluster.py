@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from stream.topic_check import TopicsNotReady
+from stream.topic_check import KafkaAway, TopicsNotReady
 
 
 async def cluster_id(client_options: Mapping[str, Any]) -> str:
@@ -19,7 +19,7 @@ async def cluster_id(client_options: Mapping[str, Any]) -> str:
         await admin.start()
         found = (await admin.describe_cluster()).get("cluster_id")
     except (KafkaError, OSError) as error:
-        raise TopicsNotReady(f"Kafka at {bootstrap} does not tell its cluster id ({error})") from None
+        raise KafkaAway(f"Kafka at {bootstrap} does not tell its cluster id ({error})") from None
     finally:
         await admin.close()
     if not found:

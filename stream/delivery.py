@@ -28,9 +28,8 @@ from faust.types import TP
 
 from stream.batches import Batch as Batch  # for all who have it from here
 from stream.batches import Source as Source
-from stream.consumer_thread import CommittedConsumerThread
 from stream.continuity import Continuity
-from stream.heartbeats import last_heartbeat_at
+from stream.group_member import MemberConsumer, PatientProducer
 from stream.record_batches import Stretch, end_of
 
 log = logging.getLogger(__name__)
@@ -45,16 +44,13 @@ POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking
 CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait long for the others
 
 
-class BatchConsumer(driver.Consumer):
+class BatchConsumer(MemberConsumer):
     """A Faust consumer that hands whole fetches to the channels of `BatchApp.sources`."""
 
     # what Faust says of it is Faust's, not ours; by a name that mode has not marked as its own, which it would replace
     logger = logging.getLogger("faust.transport.consumer.batches")
 
     app: BatchApp
-
-    def _new_consumer_thread(self) -> CommittedConsumerThread:
-        return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -366,23 +362,21 @@ class BatchConsumer(driver.Consumer):
         self.committed.update(offsets)
         return True
 
-    async def verify_all_partitions_active(self) -> None:
-        """Do nothing: Faust's check of its event path knows nothing of batches and would warn for ever."""
-
 
 class Transport(driver.Transport):
-    """Faust's aiokafka transport with `BatchConsumer` for its consumer."""
+    """Faust's aiokafka transport with our consumer and producer."""
 
     Consumer = BatchConsumer
+    Producer = PatientProducer
 
 
 class BatchApp(faust.App):
     """A Faust app some of whose source topics come as batches."""
 
     logger = logging.getLogger("faust.app")
-
     sources: dict[str, Source]
     on_hole: Callable[[], None]  # told of each hole in the log that is believed
+    on_starting: Callable[[], None]
     client_options: dict[str, Any]
     drain_timeout_s: float = 10.0
 
@@ -395,5 +389,12 @@ class BatchApp(faust.App):
         """Give the client under Faust's producer: whole record batches pass Faust by."""
         return cast(aiokafka.AIOKafkaProducer, cast(Any, self.producer)._ensure_producer())
 
+    async def on_start(self) -> None:
+        """Begin to observe before anything waits for a broker."""
+        self.on_starting()
+        await super().on_start()
+
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
+
+    _new_producer_transport = _new_transport

@@ -41,7 +41,11 @@ async def log_reader(
         max_partition_fetch_bytes=FETCH_BYTES,
         isolation_level="read_committed" if committed else "read_uncommitted",
     )
-    await consumer.start()
+    try:
+        await consumer.start()
+    except BaseException:
+        await consumer.stop()  # it holds a client that has asked for brokers
+        raise
     await asyncio.sleep(0)  # a task of aiokafka's that is cancelled before it began makes stop() raise CancelledError
     try:
         yield consumer

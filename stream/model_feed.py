@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from models import weights
 from models.weights import BadWeights, Manifest, ServingModel
 from stream.log_reader import log_reader, read_stretch
+from stream.retrying import Spell, is_transient, retried
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ class ModelFeed:
         self._client_options = client_options
         self._telemetry = telemetry
         self._caught_up = asyncio.Event()
+        self.spell = Spell("reading the models topic")
+        self._fetching = Spell("model fetch")
 
     async def caught_up(self) -> None:
         """Wait until the model that was current when the worker started is in use, or refused, or known not to be."""
@@ -49,12 +51,16 @@ class ModelFeed:
         return self._caught_up.is_set()
 
     async def follow(self) -> None:
-        """Read the topic for ever; raises only what a worker should not survive."""
+        """Read the topic for ever, over again after an error that passes; raises only what a worker can't survive."""
+        await retried(self.spell, self._follow)
+
+    async def _follow(self) -> None:
         async with log_reader(self._client_options) as reader:
             reader.assign([self._tp])
             await reader.seek_to_beginning(self._tp)
             end = (await reader.end_offsets([self._tp]))[self._tp]
             wanted: str | None = None
+            self.spell.over()
             while True:
                 if not self._caught_up.is_set() and await reader.position(self._tp) >= end:
                     # only now: of the pointers that compaction left, just the last one counts
@@ -79,9 +85,12 @@ class ModelFeed:
             self._telemetry.swaps.labels("refused").inc()
             log.error("model refused, the one before serves on version=%s reason=%s", version, error)
             return True
-        except KafkaError as error:
-            log.warning("model could not be fetched, will be again version=%s: %s", version, error)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            await asyncio.sleep(self._fetching.failed(error))
             return False
+        self._fetching.over()
         before = self.current.version if self.current else None
         self.current = model
         self._telemetry.swapped(model)

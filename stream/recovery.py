@@ -35,7 +35,9 @@ from mode import Service
 from stream.changelog import Changelog
 from stream.delivery import BatchApp
 from stream.log_reader import log_reader, read_stretch
-from stream.stores import StoreDamaged, StoreIdentity, StoreNotWritable
+from stream.retrying import Spell, is_transient
+from stream.sending import NotSent
+from stream.stores import StoreDamaged, StoreFailed, StoreIdentity, StoreNotWritable
 from stream.topic_identity import TopicIdentities, read_topic_identities
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,10 @@ class BatchRecovery(Recovery):
     app: BatchApp
     tables: BatchTableManager
     _drain_first = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spell = Spell("restore")
 
     def restore_again(self) -> None:
         """Begin a further round without a rebalance: a store has failed."""
@@ -79,6 +85,14 @@ class BatchRecovery(Recovery):
                 self.restore_again()
             except ServiceStopped:
                 break
+            except Exception as error:
+                unsent = isinstance(error, NotSent) and not isinstance(error, StoreFailed)
+                if not (unsent or is_transient(error)):
+                    raise
+                # the same round again, unless a rebalance begins one: there is nothing to serve without it
+                pause = asyncio.ensure_future(asyncio.sleep(self.spell.failed(error)))
+                await self.wait_first(pause, cast(Any, self.signal_recovery_start))
+                self.signal_recovery_start.set()
 
     async def _restore_and_resume(self, generation: int) -> None:
         app, started = self.app, time.monotonic()
@@ -112,6 +126,7 @@ class BatchRecovery(Recovery):
         if app.rebalancing:  # else a store had failed
             app.on_rebalance_end()
         self.completed.set()
+        self.spell.over()
         self.tables.on_ready(time.monotonic() - started)
         log.info(
             "ready generation=%d partitions=%s restored=%d duration_s=%.2f",

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
+from aiokafka.errors import KafkaError
 
 from stream.headers import sendable
 from stream.log_reader import Record
 from stream.origins import Origins
+from stream.retrying import is_transient, named
 from stream.telemetry import Telemetry
 
 PAUSED = "the worker had paused for longer than the session timeout"
@@ -28,23 +29,41 @@ def or_not_sent(telemetry: Telemetry) -> Iterator[None]:
     """Await acks inside; raises NotSent if some did not come in time."""
     try:
         yield
-    except (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError) as error:
+    except KafkaError as error:
+        if not is_transient(error):
+            raise
         # expired in the producer, through a pause of ours or the broker's: what did arrive is harmless twice
         telemetry.producer_errors.inc()
-        raise NotSent(str(error) or type(error).__name__) from None
+        raise _not_sent(error) from None
+
+
+@contextmanager
+def queueing() -> Iterator[None]:
+    """Queue records inside; raises NotSent if the producer has no room, or no leader to send to, for too long."""
+    try:
+        yield
+    except KafkaError as error:
+        if not is_transient(error):
+            raise
+        raise _not_sent(error) from None
+
+
+def _not_sent(error: KafkaError) -> NotSent:
+    return NotSent(named(error))
 
 
 async def send_on(
     producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int, origins: Origins
 ) -> asyncio.Future[Any]:
     """Queue a record for its user's own partition, with where it came in first in a signed header."""
-    sent: asyncio.Future[Any] = await producer.send(
-        record.topic,
-        value=record.value,
-        key=user_id.encode(),
-        partition=home,
-        headers=sendable(origins.forwarded(record, user_id, home)),
-    )
+    with queueing():
+        sent: asyncio.Future[Any] = await producer.send(
+            record.topic,
+            value=record.value,
+            key=user_id.encode(),
+            partition=home,
+            headers=sendable(origins.forwarded(record, user_id, home)),
+        )
     return sent
 
 
@@ -76,4 +95,5 @@ async def append(
 async def _send(producer: aiokafka.AIOKafkaProducer, builder: Any, topic: str, partition: int) -> Append:
     builder.close()
     records = builder.record_count()
-    return Append(partition, records, await producer.send_batch(builder, topic, partition=partition))
+    with queueing():
+        return Append(partition, records, await producer.send_batch(builder, topic, partition=partition))

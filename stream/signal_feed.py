@@ -17,6 +17,7 @@ from models.signal_table import SignalTable
 from models.signals import BadSignals, SignalRecord, SignalRules
 from models.weights import BadWeights, ServingModel
 from stream.log_reader import Record, log_reader, read_stretch
+from stream.retrying import Spell, retried
 from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
 
@@ -63,6 +64,7 @@ class SignalFeed:
         self._changing = asyncio.Lock()  # the table, or the model that it has the rows of
         self._caught_up = asyncio.Event()
         self._at_end = time.monotonic()
+        self.spell = Spell("reading the signals topic")
 
     async def caught_up(self) -> None:
         """Wait until what the topic held when the worker started is taken over."""
@@ -105,7 +107,10 @@ class SignalFeed:
             self.serving = Serving(model, moment)
 
     async def follow(self) -> None:
-        """Read the topic for ever; raises only what a worker should not survive."""
+        """Read the topic for ever, over again after an error that passes; raises only what a worker can't survive."""
+        await retried(self.spell, self._follow)
+
+    async def _follow(self) -> None:
         async with log_reader(self._client_options) as reader:
             ends = await reader.end_offsets(self._tps)
             begins = await reader.beginning_offsets(self._tps)
@@ -113,6 +118,7 @@ class SignalFeed:
                 await self._put_all(_newest(records))
             await self._refresh()
             self._caught_up.set()
+            self.spell.over()
             log.info("signals are taken over items=%d", self._table.n_rows - 1)
             reader.assign(self._tps)
             for tp in self._tps:

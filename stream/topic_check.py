@@ -17,6 +17,10 @@ class TopicsNotReady(Exception):
     """The topics are not as a worker needs them, or Kafka can't be reached; the text says what to do."""
 
 
+class KafkaAway(TopicsNotReady):
+    """No broker answers now; one may later."""
+
+
 async def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> int:
     """Return the number of partitions of the topics keyed by user, and by item; raises TopicsNotReady."""
     alike = [
@@ -30,9 +34,7 @@ async def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> int
         await admin.start()
         described = await admin.describe_topics(needed)
     except (KafkaError, OSError) as error:
-        raise TopicsNotReady(
-            f"Kafka at {bootstrap} does not answer ({error}); is HRNN_KAFKA_BOOTSTRAP right?"
-        ) from None
+        raise KafkaAway(f"Kafka at {bootstrap} does not answer ({error}); is HRNN_KAFKA_BOOTSTRAP right?") from None
     finally:
         await admin.close()
     partitions = {d["topic"]: len(d["partitions"]) for d in described if d["error_code"] == 0}

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 import structlog
 
 from stream.cli.failures import Failure
+from stream.cli.repeats import BoundedHandler
+from stream.cli.stray_lines import catch_stray_lines
 
 Format = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -18,10 +20,11 @@ Level = Literal["debug", "info", "warning", "error"]
 _CHATTY = ("kafka", "aiokafka", "faust", "mode")
 
 
-def configure_logging(level: Level | None, form: Format | None, *, default: Level) -> None:
+def configure_logging(level: Level | None, form: Format | None, *, default: Level, every_line: bool = False) -> None:
     """Send every library's log to standard error, in one form; standard output is for results.
 
-    What is None comes from HRNN_LOG_LEVEL and HRNN_LOG_FORMAT.
+    What is None comes from HRNN_LOG_LEVEL and HRNN_LOG_FORMAT. With `every_line`, whatever else is written to standard
+    error becomes a line of a JSON log, too: services are read by machines.
     """
     level = level or _named("HRNN_LOG_LEVEL", get_args(Level)) or default
     form = form or _named("HRNN_LOG_FORMAT", get_args(Format)) or "auto"
@@ -36,7 +39,7 @@ def configure_logging(level: Level | None, form: Format | None, *, default: Leve
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     else:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BoundedHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -47,6 +50,8 @@ def configure_logging(level: Level | None, form: Format | None, *, default: Leve
     root.handlers[:] = [handler]
     logging.captureWarnings(True)  # a library's warning is a line of the log too
     root.setLevel(level.upper())
+    if every_line and not text:
+        catch_stray_lines()
     if level == "info":
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -63,7 +63,7 @@ def _before_any_command(
 
     refuse_unknown()
     service = context.invoked_subcommand in ("worker", "trainer")
-    configure_logging(log_level, log_format, default="info" if service else "error")
+    configure_logging(log_level, log_format, default="info" if service else "error", every_line=service)
 
 
 app.command("demo")(demo_command.demo)

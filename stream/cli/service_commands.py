@@ -26,21 +26,14 @@ def worker() -> None:
     All settings come from the environment: HRNN_KAFKA_BOOTSTRAP, HRNN_DATA_DIR, HRNN_TOP_K, HRNN_METRICS_PORT…
     `hrnn settings` lists them.
     """
-    from stream.cli.connection import require_broker
-    from stream.cli.environment import load
-    from stream.settings import WorkerSettings
-
-    settings = load(WorkerSettings)
-    require_broker(settings.kafka_bootstrap, timeout_s=BROKER_TIMEOUT_S)
-
     from stream.app import StreamWorker
+    from stream.cli.environment import load
     from stream.cli.serving import MetricsServer
+    from stream.settings import WorkerSettings
     from stream.topic_check import TopicsNotReady
 
-    try:
-        process = StreamWorker(settings)
-    except TopicsNotReady as error:
-        raise Failure(str(error)) from None
+    settings = load(WorkerSettings)
+    process = StreamWorker(settings)
     server = MetricsServer(
         process.registry,
         port=settings.metrics_port,
@@ -50,7 +43,10 @@ def worker() -> None:
     )
     with server:
         log.info("metrics at http://%s/metrics", server.address)
-        status = process.run()
+        try:
+            status = process.run()
+        except TopicsNotReady as error:
+            raise Failure(str(error)) from None
         # The loop that handled signals is gone: a second SIGTERM must not turn a clean stop into a failed one.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # All is written; to take the interpreter apart, torch with it, costs seconds that the successor's users wait for.
