@@ -211,8 +211,8 @@ class BatchConsumer(MemberConsumer):
         return self.valid(batch) and time.monotonic() - heard_at < self.app.conf.broker_session_timeout
 
     def _heartbeat_at(self) -> float:
-        consumer: Any = self._thread
-        return last_heartbeat_at(consumer._consumer._coordinator)
+        member = self.thread.member
+        return member.heard_at if member else 0.0
 
     def finished(self, batch: Batch) -> None:
         """Take note that a batch is stored and acked: its offsets may be committed where none before it is missing."""
@@ -249,9 +249,8 @@ class BatchConsumer(MemberConsumer):
 
     def _bound_fetches(self) -> None:
         """Bound a fetch's records by the smallest share of all topics."""
-        consumer: Any = self._thread
         full: int = self.app.conf.broker_max_poll_records
-        consumer._consumer._max_poll_records = max(1, int(full * min(self._share.values(), default=1.0)))
+        self.thread._ensure_consumer()._max_poll_records = max(1, int(full * min(self._share.values(), default=1.0)))
 
     def _leave(self, batch: Batch) -> None:
         # also those of an earlier generation: a rebalance, and a stop, wait for them

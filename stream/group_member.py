@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -50,6 +51,7 @@ class GroupMember(GroupCoordinator):
     """aiokafka's coordinator of one consumer; made from one that has just started, by `join_as_member`."""
 
     unmended: BaseException | None = None  # what this member can't live with
+    heard_at = 0.0  # time.monotonic() of the last heartbeat that was answered: aiokafka keeps it to itself
     spell: Spell
     _member_id_before = ""
     _rejoining_as_before = False
@@ -85,6 +87,12 @@ class GroupMember(GroupCoordinator):
         if getattr(answer, "error_code", 0) == FENCED_INSTANCE_ID:
             self._fenced = True
         return answer
+
+    async def _do_heartbeat(self) -> Any:
+        answered = await cast(Any, super())._do_heartbeat()
+        if answered:
+            self.heard_at = time.monotonic()
+        return answered
 
     async def _push_error_to_user(self, exc: BaseException) -> None:
         # else the coordination task would find their error again at once, and for ever

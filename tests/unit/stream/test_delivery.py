@@ -27,8 +27,8 @@ class Books(BatchConsumer):
             conf=SimpleNamespace(broker_session_timeout=10.0, broker_max_poll_records=512),
             crashed=False,
         )
-        self.client = SimpleNamespace(_coordinator=SimpleNamespace(), _max_poll_records=512)
-        self._thread = SimpleNamespace(_consumer=self.client)  # type: ignore[assignment]
+        self.client, self.member = SimpleNamespace(_max_poll_records=512), SimpleNamespace(heard_at=0.0)
+        self._thread = SimpleNamespace(member=self.member, _ensure_consumer=lambda: self.client)  # type: ignore[assignment]
         self.keep_books()
         self._assigned_at = time.monotonic()
         for books in (self.expected, self.next_to_begin, self.next_to_finish, self.committed):
@@ -141,9 +141,9 @@ async def test_a_batch_is_sent_for_as_long_as_the_group_hears_of_us_however_old_
     assert await books.begin(given)
     assert books.may_send(given)
     books._assigned_at -= 1000.0
-    books.client._coordinator.last_heartbeat_at = time.monotonic() - 9.0
+    books.member.heard_at = time.monotonic() - 9.0
     assert books.may_send(given)
-    books.client._coordinator.last_heartbeat_at = time.monotonic() - 11.0
+    books.member.heard_at = time.monotonic() - 11.0
     assert not books.may_send(given), "we were paused: another worker may have our partitions"
 
 
