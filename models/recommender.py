@@ -166,7 +166,7 @@ class Recommender:
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
         version = POPULARITY if model is None else model.version
-        self._recommend(version, events, asks, lists, generated_at, decision, live)
+        self._recommend(version, events, asks, lists, generated_at, decision, live, moment)
         for key, walk in walks.items():
             if walk.applied:
                 before = walk.history[walk.given - 1].timestamp if walk.given else 0.0
@@ -210,17 +210,21 @@ class Recommender:
             lists = scoring.lists(np.array(places), self._exclude_seen, gaps_s, moment)
         else:
             lists = []
+        version = POPULARITY if model is None else model.version
+        signals, snapshot = moment.named(version) if moment is not None else (None, None)
         return [
             Recommendation(
                 rec_id(origin.topic, origin.partition, origin.offset),
                 request.user_id,
                 items,
-                POPULARITY if model is None else model.version,
+                version,
                 ask.session_id,
                 asked_at,
                 generated_at,
                 origin,
                 request.request_id,
+                signals,
+                snapshot if ask.number == 0 else None,
             )
             for (request, _, _, origin), ask, asked_at, items in zip(requests, asks, at, lists, strict=True)
         ]
@@ -279,9 +283,11 @@ class Recommender:
         generated_at: float,
         decision: Decision,
         live: LiveItems | None,
+        moment: Moment | None,
     ) -> None:
         """Write the lists, and look whether users took what they had been given before."""
         outcomes, recommendations = decision.outcomes, decision.recommendations
+        signals, snapshot = moment.named(version) if moment is not None else (None, None)
         for ask, items in zip(asks, lists, strict=True):
             event, _, _, _, origin = events[ask.number]
             walk = ask.walk
@@ -299,6 +305,8 @@ class Recommender:
                 event.timestamp,
                 generated_at,
                 origin,
+                signals=signals,
+                snapshot=snapshot if not recommendations else None,
             )
             recommendations.append((ask.number, recommendation))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models import earlier, own_history
-from models.contracts import RankedItem
+from models.contracts import RankedItem, SignalSnapshot, snapshot_id
 from models.hrnn import Decoder, Sparse
 from models.ranking import top_k
 from models.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
@@ -31,6 +31,8 @@ class Moment:
 
     table: SignalTable  # its rows are the model's catalogue's, then those of new items
     decoder: Decoder
+    at: float = 0.0  # the time that the trends were read at
+    offsets: tuple[int, ...] = ()  # the table's, when they were
 
     @classmethod
     def of(cls, model: ServingModel, table: SignalTable, t: float) -> Moment:
@@ -42,7 +44,18 @@ class Moment:
         if known != table.rules.half_lives_s:
             trends = trends[[table.rules.half_lives_s.index(half_life_s) for half_life_s in known]]
         with torch.inference_mode():
-            return cls(table, model.model.decoder_at(torch.from_numpy(trends)))
+            return cls(table, model.model.decoder_at(torch.from_numpy(trends)), t, table.offsets)
+
+    def named(self, version: str) -> tuple[str | None, SignalSnapshot | None]:
+        """Name what a batch's lists are made with now, for whoever makes them again; (None, None) if it is not known.
+
+        Between two readings of the trends the table goes on taking records over, which successors and neighbours see.
+        """
+        if not self.offsets:
+            return None, None
+        newer = [] if self.table.offsets == self.offsets else list(self.table.offsets)
+        snapshot = SignalSnapshot(self.at, list(self.offsets), newer)
+        return snapshot_id(version, snapshot), snapshot
 
 
 class _Had(NamedTuple):

@@ -102,6 +102,7 @@ class SignalTable:
         self._landmarks: dict[int, float] = {}
         self._lists: dict[int, _List] = {}  # as `put`, or made of `_successors` when they are read
         self._sums = SparseSums()
+        self.offsets: tuple[int, ...] = ()  # by partition of `signals`: every record before is in; empty: not followed
 
     @property
     def n_rows(self) -> int:
@@ -162,6 +163,7 @@ class SignalTable:
         levels[:, rows] = self._levels[:, : self.n_rows]
         levels[:, 0] = -np.inf
         other._levels = levels
+        other.offsets = self.offsets
         other._lists = {int(rows[row]): one._replace(rows=rows[one.rows]) for row, one in self._lists.items()}
         return other
 

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from models import signals
 from models.scoring import Moment
 from models.signal_table import SignalTable
-from models.signals import BadSignals, SignalRecord, SignalRules
+from models.signals import BadSignals, SignalRules
 from models.weights import BadWeights, ServingModel
 from stream.log_reader import Record, log_reader, read_stretch
 from stream.retrying import Spell, retried
@@ -61,6 +61,7 @@ class SignalFeed:
         self._telemetry = telemetry
         self._thread = thread
         self._table = SignalTable(rules, ())
+        self._table.offsets = (0,) * partitions
         self._changing = asyncio.Lock()  # the table, or the model that it has the rows of
         self._caught_up = asyncio.Event()
         self._at_end = time.monotonic()
@@ -114,8 +115,8 @@ class SignalFeed:
         async with log_reader(self._client_options) as reader:
             ends = await reader.end_offsets(self._tps)
             begins = await reader.beginning_offsets(self._tps)
-            async for _, records in read_stretch(reader, {tp: (begins[tp], ends[tp]) for tp in self._tps}):
-                await self._put_all(_newest(records))
+            async for tp, records in read_stretch(reader, {tp: (begins[tp], ends[tp]) for tp in self._tps}):
+                await self._take_over({tp: records})
             await self._refresh()
             self._caught_up.set()
             self.spell.over()
@@ -125,25 +126,28 @@ class SignalFeed:
                 reader.seek(tp, ends[tp])
             rest_until = time.monotonic() + self._interval_s
             while True:
-                newest: dict[bytes, bytes] = {}
+                waiting: dict[TopicPartition, list[Record]] = {}
                 while (left_s := rest_until - time.monotonic()) > 0:
                     fetched = await reader.getmany(timeout_ms=max(1, int(left_s * 1000)))
-                    for records in fetched.values():
-                        newest |= _newest(records)
+                    for tp, records in fetched.items():
+                        waiting.setdefault(tp, []).extend(records)
                 began = time.monotonic()
                 at_end = [await reader.position(tp) >= (reader.highwater(tp) or 0) for tp in self._tps]
-                await self._put_all(newest)
+                await self._take_over(waiting)
                 await self._refresh()
                 now = time.monotonic()
                 rest_until = now + max(self._interval_s, REST * (now - began))
                 if all(at_end):
                     self._at_end = now
 
-    async def _put_all(self, values: Mapping[bytes, bytes]) -> None:
-        loop, held = asyncio.get_running_loop(), list(values.values())
+    async def _take_over(self, waiting: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        """Put records into the table, each partition's in order: a list names its signals by how far that has come."""
+        loop = asyncio.get_running_loop()
         async with self._changing:
-            for begin in range(0, len(held), SLICE):
-                self._clock.saw(await loop.run_in_executor(self._thread, self._put, held[begin : begin + SLICE]))
+            for tp, records in waiting.items():
+                for begin in range(0, len(records), SLICE):
+                    some = records[begin : begin + SLICE]
+                    self._clock.saw(await loop.run_in_executor(self._thread, self._put, tp.partition, some))
             self._telemetry.items_tracked.set(self._table.n_rows - 1)
 
     async def _refresh(self) -> None:
@@ -155,14 +159,15 @@ class SignalFeed:
                 )
                 self.serving = Serving(serving.model, moment)
 
-    def _put(self, values: Sequence[bytes]) -> float:
-        records: list[SignalRecord] = []
-        for value in values:
+    def _put(self, partition: int, taken: Sequence[Record]) -> float:
+        table, records = self._table, []
+        for value in _newest(taken).values():
             try:
                 records.append(signals.decode_record(value))
             except BadSignals as error:
                 log.error("record of signals is ignored: %s", error)
-        self._table.put(records)
+        table.put(records)
+        table.offsets = (*table.offsets[:partition], taken[-1].offset + 1, *table.offsets[partition + 1 :])
         return max((record.at for record in records), default=0.0)
 
 
