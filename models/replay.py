@@ -1,13 +1,14 @@
 """The oracle: what a log of events must come to, in loops too plain to be wrong.
 
 Audits and tests hold the stream against this. Nothing is shared with the recommender but the definitions: where an
-event is placed, what one step of the model is. It is some thousand times slower.
+event is placed, what one step of the model is, and what the table
+of signals says of one user's items. It is some thousand times slower.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -16,11 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models import own_history
 from models.contracts import RankedItem
 from models.control import level
 from models.earlier import EARLIER_ITEMS
+from models.earlier import parts as earlier_parts
 from models.hrnn import StepInputs
+from models.scoring import Moment
 from models.sessions import Placement, SessionRules, place
+from models.signal_table import NEIGHBOUR_ITEMS, successor_parts
 from models.state import HistoryEvent, UserState
 from models.walk import SourcedEvent
 from models.weights import ServingModel
@@ -43,6 +48,8 @@ class Replay:
     """By user: as the stream has it but for the hidden state and what was emitted, which take a model."""
     histories: dict[str, list[HistoryEvent]] = field(default_factory=dict)
     """By user: every event that was applied, not only those that a state retains."""
+    pieces: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    """By user, for each of these events: the start and the part of the session that it went to."""
     outcomes: list[Outcome] = field(default_factory=list)
     """By event."""
 
@@ -60,6 +67,7 @@ def replay(
         result.outcomes.append(outcome)
         if following is not None:
             history.append(following.history[-1])
+            result.pieces.setdefault(user_id, []).append((following.session_start, following.session_part))
             result.states[user_id] = following
     return result
 
@@ -165,6 +173,53 @@ def list_for(
         for item_id in earlier:
             scores[model.catalogue.row(item_id)] = -math.inf
     return _ranked(model, scores, places)
+
+
+@torch.inference_mode()
+def scores_for(
+    model: ServingModel,
+    h: Tensor,
+    history: Sequence[HistoryEvent],
+    gap_s: float,
+    moment: Moment | None = None,
+    earlier: Mapping[str, int] | None = None,
+    exclude_seen: bool = True,
+) -> npt.NDArray[np.float64]:
+    """Score all items for one user, with the signals of a moment -> by row of its table, or of the catalogue without.
+
+    `h` (LH) is the state before the newest event of `history`, the retained one, after which `gap_s` pass; without
+    events no step is taken. `earlier` counts what fell out of it. Excluded items score -inf.
+    """
+    table, counts = None if moment is None else moment.table, earlier or {}
+    row_of = model.catalogue.row if table is None else table.row
+    asked = _step(model, h.unsqueeze(0), history[-1], gap_s) if history else h.unsqueeze(0)
+    had = np.array([[row_of(event.item_id) for event in history]], np.int64)
+    before = np.array([[row_of(item_id) for item_id in counts]], np.int64)
+    sparse: list[tuple[Tensor, Tensor]] = []
+    if table is not None and moment is not None:
+        config, columns = model.model.config, len(moment.decoder.bias)
+        at = (history[-1].timestamp if history else 0.0) + gap_s
+        found = []
+        if config.successor_half_life_s:
+            looked_up = table.look_up([had[0, -NEIGHBOUR_ITEMS:].tolist()], [at])
+            followers, followed = table.successors(looked_up)
+            found.append((followers, successor_parts(followed)))
+            if config.neighbours:
+                found.append(table.neighbours(looked_up))
+        if config.repeats:
+            times = np.array([[event.timestamp for event in history]])
+            found.append((had.copy(), own_history.parts(had, np.array([len(history)]), times, np.array([at]))))
+        if config.earlier:
+            found.append((before.copy(), earlier_parts(np.array([list(counts.values())], np.float64))))
+        for rows, values in found:
+            late = rows >= columns  # of items that are newer than the trends: no column is theirs
+            rows[late], values[late] = 0, 0.0
+            sparse.append((torch.from_numpy(rows), torch.from_numpy(values)))
+    scores = model.model.scores(asked, moment.decoder if moment is not None else None, sparse)[0].numpy()
+    if exclude_seen:
+        seen = np.concatenate((had[0], before[0]))
+        scores[seen[seen < len(scores)]] = -math.inf
+    return scores.astype(np.float64)
 
 
 def answer_for(

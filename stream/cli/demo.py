@@ -60,7 +60,11 @@ class Figures:
     requests: int
     lost: int
     wrong_states: int
+    wrong_lists: int
+    wrong_sessions: int
     wrong_signals: int
+    lists_checked: int
+    not_checked: int
     model_versions: int
     swaps: int
     hit_rate_at_10: float
@@ -75,7 +79,7 @@ class Figures:
     @property
     def passed(self) -> bool:
         """Tell whether nothing is lost or wrong and a swap happened."""
-        wrong = self.lost or self.wrong_states or self.wrong_signals
+        wrong = self.lost or self.wrong_states or self.wrong_lists or self.wrong_sessions or self.wrong_signals
         return not wrong and self.swaps >= 1 and self.applied > 0
 
 
@@ -270,7 +274,11 @@ class Demo:
             requests=report.requests,
             lost=report.lost,
             wrong_states=report.wrong_states,
+            wrong_lists=report.wrong_lists,
+            wrong_sessions=report.wrong_sessions,
             wrong_signals=report.wrong_signals,
+            lists_checked=report.lists_checked,
+            not_checked=len(report.not_checked),
             model_versions=report.model_versions,
             swaps=swaps - len(self.workers),  # the first model replaced no other
             hit_rate_at_10=round(hit_rate, 4),

@@ -14,6 +14,7 @@ FIGURES = {
     "events", "applied", "dead_letters", "late", "recommendations", "lost", "wrong_states", "model_versions", "swaps",
     "hit_rate_at_10", "popularity_hit_rate_at_10", "recent_popularity_hit_rate_at_10", "events_per_s",
     "latency_p50_ms", "latency_p99_ms", "requests", "request_latency_p50_ms", "request_latency_p99_ms", "wrong_signals",
+    "wrong_lists", "wrong_sessions", "lists_checked", "not_checked",
 }  # fmt: skip
 
 
