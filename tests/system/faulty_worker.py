@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 import stream.user_stage
 from models import earlier, weights
+from models.contracts import RankedItem, Recommendation
 from models.recommender import Decision, Recommender
+from models.scoring import Moment
 from models.sessions import Placement, SessionRules
 from models.walk import SourcedEvent, Walk
 from models.weights import Manifest, ServingModel
@@ -97,6 +102,35 @@ def _forget_one(what: str) -> None:
     Recommender.decide = deciding  # type: ignore[method-assign]
 
 
+def several() -> None:
+    """Write no sessions of user-7, read lists after FAULT_AT from stale trends, answer with what a user has had."""
+    decide, answer, seen = Recommender.decide, Recommender.answer, 0
+    stale: Moment | None = None
+
+    def deciding(self: Recommender, *given: Any, **more: Any) -> Decision:
+        nonlocal seen, stale
+        *before, moment = given
+        seen += len(before[3])
+        if moment is not None and stale is not None and seen > FAULT_AT:
+            moment = dataclasses.replace(moment, decoder=stale.decoder)
+        elif moment is not None and moment.table.n_rows > 1:
+            stale = stale or moment
+        decision = decide(self, *before, moment, **more)
+        for key in [key for key, session in decision.sessions.items() if session.user_id == "user-7"]:
+            del decision.sessions[key]
+        return decision
+
+    def answering(self: Recommender, *given: Any) -> list[Recommendation]:
+        answers = answer(self, *given)
+        for number, (sourced, made) in enumerate(zip(given[3], answers, strict=True)):
+            had = given[2][sourced.partition, sourced.request.user_id].history[-1].item_id
+            answers[number] = msgspec.structs.replace(made, items=[RankedItem(had, 9.0), *made.items[1:]])
+        return answers
+
+    Recommender.decide = deciding  # type: ignore[assignment, method-assign]
+    Recommender.answer = answering  # type: ignore[assignment, method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "drop": drop,
     "twice": twice,
@@ -104,6 +138,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "silent": silent,
     "uncounted": uncounted,
     "forgetful": forgetful,
+    "several": several,
     "none": lambda: None,
 }
 

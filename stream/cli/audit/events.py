@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from models.contracts import BadRecord, decode_event, rec_id
@@ -16,6 +16,7 @@ from stream.cli.audit.report import AuditReport
 from stream.intake import home_of, origin_of, sourced
 from stream.log_reader import Record
 
+FAILED = "failed"  # the reason of a dead letter
 COMPACTED = (
     "compaction has taken lists of users who have newer ones: audit within a day, or raise min.compaction.lag.ms"
 )
@@ -34,6 +35,8 @@ class Replayed:
     """By partition: the first offset that is not judged."""
     outcomes: dict[tuple[int, int], tuple[SourcedEvent, Outcome]] = field(default_factory=dict)
     """By partition and offset, of every event that stands where its user is at home."""
+    failed: set[tuple[int, int]] = field(default_factory=set)
+    """Events that no worker could decide, by partition and offset."""
     trimmed: set[int] = field(default_factory=set)
     erased: set[User] = field(default_factory=set)
 
@@ -53,8 +56,10 @@ class Replayed:
         return alone.states.get(user[1]), alone
 
 
-def replay_log(log: Log, rules: SessionRules, ends: Mapping[int, int]) -> Replayed:
-    """Replay every partition, each user's events where the user is at home."""
+def replay_log(
+    log: Log, rules: SessionRules, ends: Mapping[int, int], failed: Container[Place] = frozenset()
+) -> Replayed:
+    """Replay every partition, each user's events where the user is at home, but those that no worker could decide."""
     result = Replayed(rules, ends=dict(ends), trimmed=log.trimmed)
     for partition, records in log.records.items():
         events = []
@@ -68,6 +73,9 @@ def replay_log(log: Log, rules: SessionRules, ends: Mapping[int, int]) -> Replay
                 continue
             if origin is None and home_of(event.user_id, len(log.records)) != partition:
                 continue  # it was sent on, and is replayed where it landed
+            if (record.topic, partition, record.offset) in failed:
+                result.failed.add((partition, record.offset))
+                continue
             given = sourced(record, event)
             events.append(given)
             result.by_user.setdefault((partition, event.user_id), []).append(given)
@@ -94,6 +102,9 @@ def check_events(
                     report.lost += 1
                     found = dead.get(place)
                     report.note(f"record {partition}/{record.offset} ({error.reason}) is a dead letter for {found}")
+                continue
+            if (partition, record.offset) in replayed.failed:
+                report.failed += 1
                 continue
             if (partition, record.offset) not in replayed.outcomes:
                 _check_landing(record, event.user_id, replayed, report)
@@ -167,3 +178,8 @@ def dead_letters(log: Log) -> dict[Place, str]:
                 place = headers.get("source-topic", ""), int(partition), int(offset)
                 dead[place] = headers.get("reason", "")
     return dead
+
+
+def failed_events(dead: Mapping[Place, str], lists: Lists) -> set[Place]:
+    """Find the events that are dead letters since the decision failed at them, unless it did not at another time."""
+    return {place for place, reason in dead.items() if reason == FAILED and rec_id(*place) not in lists.of_events}

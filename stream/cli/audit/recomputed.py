@@ -27,9 +27,9 @@ IN_FLIGHT_S = 60.0  # a batch takes a second: what was older than this when an a
 class ListRules:
     """What the workers' settings say of lists."""
 
-    top_k: int
-    exclude_seen: bool
-    asking_gap_s: float
+    top_k: int = 20
+    exclude_seen: bool = True
+    asking_gap_s: float = 0.0
 
 
 class ListCheck:

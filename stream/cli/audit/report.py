@@ -21,6 +21,7 @@ class AuditReport:
     requests: int = 0  # answered
     duplicates: int = 0  # further copies, equal in rec_id
     refused_too: int = 0  # applied, and a dead letter besides
+    failed: int = 0  # dead letters, since the decision failed at them
     lost: int = 0
     wrong_states: int = 0
     wrong_lists: int = 0  # of events and of requests

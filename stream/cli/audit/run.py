@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.contracts import Topics
 from models.sessions import SessionRules
 from models.signals import SignalRules
-from stream.cli.audit.events import check_events, dead_letters, replay_log
+from stream.cli.audit.events import check_events, dead_letters, failed_events, replay_log
 from stream.cli.audit.lists import sort_lists
 from stream.cli.audit.models import published
-from stream.cli.audit.reading import Log, reach, read_topic
+from stream.cli.audit.reading import Cut, Log, reach, read_topic
 from stream.cli.audit.recomputed import ListCheck, ListRules
 from stream.cli.audit.report import AuditReport
 from stream.cli.audit.sessions import check_sessions
@@ -20,6 +21,31 @@ from stream.cli.audit.snapshots import SignalHistory
 from stream.cli.audit.states import check_states, erased_users
 from stream.cli.audit.stores import check_stores
 from stream.cli.connection import client_options
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Every topic that is compared, as it was read."""
+
+    interactions: Log
+    requests: Log
+    recommendations: Log
+    dead_letters: Log
+    sessions: Log
+    user_states: Log
+    item_states: Log
+    transitions: Log
+    signals: Log
+    models: Log
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The workers' settings, as far as what they write hangs on them."""
+
+    rules: SessionRules = field(default_factory=SessionRules)
+    lists: ListRules = field(default_factory=ListRules)
+    signal_rules: SignalRules = field(default_factory=SignalRules)
 
 
 async def audit(
@@ -40,49 +66,58 @@ async def audit(
     committed them; then what the workers wrote is read, and last the inputs, so that whatever was written has its
     event among them. Only what lies before the ends taken first can be missing.
     """
-    report, rules, signal_rules = AuditReport(), rules or SessionRules(), signal_rules or SignalRules()
     options = client_options(bootstrap, "hrnn-audit")
-
-    async def read(topic: str) -> Log:
-        progress(f"reading {topic}")
-        return await read_topic(options, topic)
-
+    settings = Settings(
+        rules or SessionRules(), ListRules(top_k, exclude_seen, asking_gap_s), signal_rules or SignalRules()
+    )
     progress("waiting until the workers have committed what the inputs have now")
     cut = await reach(options, topics.app_id, [topics.interactions, topics.requests])
     transition_cut = await reach(options, topics.app_id, [topics.transitions])
-    given, dead_log, session_log = (
-        await read(topics.recommendations),
-        await read(topics.dead_letters),
-        await read(topics.sessions),
-    )
-    user_states, signal_log = await read(topics.user_states), await read(topics.signals)
-    item_states, transition_log = await read(topics.item_states), await read(topics.transitions)
-    model_log, request_log, log = (
-        await read(topics.models),
-        await read(topics.requests),
-        await read(topics.interactions),
-    )
+    read: dict[str, Log] = {}
+    # what is caused before what causes it: items' records, states, transitions; all of it before the events
+    for name in (
+        *("recommendations", "dead_letters", "sessions", "user_states", "signals", "item_states", "transitions"),
+        *("models", "requests", "interactions"),
+    ):
+        progress(f"reading {getattr(topics, name)}")
+        read[name] = await read_topic(options, getattr(topics, name))
+    return compare(Logs(**read), topics, cut, transition_cut, settings, data_dirs, progress)
 
+
+def compare(
+    logs: Logs,
+    topics: Topics,
+    cut: Cut,
+    transition_cut: Cut,
+    settings: Settings,
+    data_dirs: Sequence[Path] = (),
+    progress: Callable[[str], None] = lambda what: None,
+) -> AuditReport:
+    """Hold what was read against the replay; `cut` is of the inputs."""
+    report, log = AuditReport(), logs.interactions
     progress("replaying the log")
-    replayed = replay_log(log, rules, {partition: cut.end(topics.interactions, partition) for partition in log.records})
-    lists = sort_lists(given, topics.interactions, report)
-    replayed.erased = erased_users(user_states) | lists.erased
-    dead = dead_letters(dead_log)
+    ends = {partition: cut.end(topics.interactions, partition) for partition in log.records}
+    dead = dead_letters(logs.dead_letters)
+    lists = sort_lists(logs.recommendations, topics.interactions, report)
+    replayed = replay_log(log, settings.rules, ends, failed_events(dead, lists))
+    replayed.erased = erased_users(logs.user_states) | lists.erased
     report.dead_letters = sum(topic == topics.interactions for topic, _, _ in dead)
     check_events(log, cut, replayed, lists, dead, report)
     progress("comparing states and sessions")
-    models = published(model_log)
+    models = published(logs.models)
     report.model_versions = len(models.by_version)
-    check_states(user_states, replayed, models, report)
-    check_sessions(session_log, replayed, report)
+    check_states(logs.user_states, replayed, models, report)
+    check_sessions(logs.sessions, replayed, report)
     progress("comparing the lists")
-    history = SignalHistory(signal_log, signal_rules)
-    check = ListCheck(replayed, lists, models, history, ListRules(top_k, exclude_seen, asking_gap_s), report)
+    signal_history = SignalHistory(logs.signals, settings.signal_rules)
+    check = ListCheck(replayed, lists, models, signal_history, settings.lists, report)
     check.check_events()
-    check.check_requests(request_log, cut, dead)
+    check.check_requests(logs.requests, cut, dead)
     progress("comparing the items' signals")
-    SignalCheck(replayed, transition_log, item_states, signal_log, transition_cut, signal_rules, report).check()
+    SignalCheck(
+        replayed, logs.transitions, logs.item_states, logs.signals, transition_cut, settings.signal_rules, report
+    ).check()
     if data_dirs:
         progress("comparing the stores")
-        check_stores(data_dirs, {"users": user_states, "items": item_states}, report)
+        check_stores(data_dirs, {"users": logs.user_states, "items": logs.item_states}, report)
     return report
