@@ -19,7 +19,7 @@ from stream.cli.audit.snapshots import SignalHistory
 from stream.intake import home_of, origin_of
 
 SNAPSHOTS = 300  # of one model, at most, drawn by their ids: each is a table of all items, some 10 ms of 10,000
-LISTS_EACH = 10  # of a snapshot, drawn by the order of the topic: one at a time, some ms each
+LISTS = 3000  # of one model, at most, as many of each snapshot: one at a time, some ms each
 IN_FLIGHT_S = 60.0  # a batch takes a second: what was older than this when an answer was made was surely in it
 
 
@@ -208,7 +208,8 @@ class ListCheck:
             else:
                 by_snapshot.setdefault(given.signals or "", []).append(jobs)
         drawn = sorted(by_snapshot)[:SNAPSHOTS]
-        some = {name: by_snapshot[name][:LISTS_EACH] for name in drawn}
+        each = max(1, LISTS // max(1, len(drawn)))
+        some = {name: by_snapshot[name][:each] for name in drawn}
         asked: dict[str, list[Asked]] = {}
         wanted = [job for of_snapshot in some.values() for jobs in of_snapshot for job in jobs]
         for batch in asked_by(model, self._replayed, wanted):

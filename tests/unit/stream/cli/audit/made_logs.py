@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -39,9 +40,13 @@ from stream.intake import home_of
 from stream.log_reader import Record
 from tests.made import made_model
 
-TOPICS, PARTITIONS, ITEMS, USERS = Topics(), 2, 30, 6
+TOPICS, PARTITIONS, ITEMS = Topics(), 2, 30
+HOMES = {f"u{n}": home_of(f"u{n}", 2) for n in range(20)}
+KNOWN = [[user for user, home in HOMES.items() if home == partition] for partition in (0, 1)]
+NAMED = [*KNOWN[0][:4], *KNOWN[1][:2]]
+STRANGER = KNOWN[0][4]  # who asks, and never does anything
 START = 1_000_000.0
-EVERY_S = 400.0  # a session is over after four of a user's turns without an event
+EVERY_S = 67.0  # between two events
 BATCH = 8
 NAMES = (
     *("interactions", "requests", "recommendations", "dead_letters", "sessions"),
@@ -60,6 +65,8 @@ class Made:
     running: bool = False
 
     def __post_init__(self) -> None:
+        if self.records:
+            return
         for name in NAMES:
             count = 1 if name == "models" else PARTITIONS
             self.records[name] = {partition: [] for partition in range(count)}
@@ -169,8 +176,8 @@ class Play:
         for number in range(count // BATCH):
             events = []
             for _ in range(BATCH):
-                at = START + sent * EVERY_S / USERS
-                user = f"u{rnd.randrange(USERS)}"
+                at = START + sent * EVERY_S
+                user = rnd.choice(NAMED)
                 event = Event(user, f"item-{rnd.randrange(ITEMS + 2)}", at, "click", 1.0)
                 events.append(self._send(event, at))
                 sent += 1
@@ -187,9 +194,7 @@ class Play:
 
     def _decide(self, events: list[SourcedEvent], at: float) -> None:
         made = self.made
-        decision = self._recommender.decide(
-            self.model, self._popularity, self._states, events, at, self._moment
-        )
+        decision = self._recommender.decide(self.model, self._popularity, self._states, events, at, self._moment)
         for item_id, times in Counter(each.event.item_id for each in events).items():
             self._popularity.add(item_id, times)
         self._states |= decision.states
@@ -229,7 +234,7 @@ class Play:
             self._read_trends(at)
 
     def _ask(self, rnd: random.Random, at: float) -> None:
-        request = Request(f"r{at}", f"u{rnd.randrange(USERS + 1)}", None, 5)
+        request = Request(f"r{at}", rnd.choice([*NAMED, STRANGER]), None, 5)
         partition = home_of(request.user_id, PARTITIONS)
         offset = self.made.append("requests", partition, request.user_id.encode(), encode(request), at)
         sourced = SourcedRequest(request, partition, at, Source(TOPICS.requests, partition, offset))
@@ -239,8 +244,15 @@ class Play:
         self.made.append("recommendations", partition, request.user_id.encode(), encode(answer), at)
 
 
-def made(rules: SignalRules | None = None, *, popular: bool = False, count: int = 240) -> Made:
-    """Play events under one model, or under none."""
+def made(rules: SignalRules | None = None, *, popular: bool = False) -> Made:
+    """Give what became of 240 events under one model, or under none; each time for its own use."""
+    right = _played(rules, popular)
+    records = {name: {p: list(held) for p, held in of_topic.items()} for name, of_topic in right.records.items()}
+    return Made(records, dict(right.begins), dict(right.ends))
+
+
+@functools.cache
+def _played(rules: SignalRules | None, popular: bool) -> Made:
     play = Play(rules, popular=popular)
-    play.play(count)
+    play.play(240)
     return play.made
