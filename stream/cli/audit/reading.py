@@ -50,6 +50,10 @@ class Cut:
         """Give the first offset of a partition that is not judged."""
         return self.ends.get(TopicPartition(topic, partition), 0)
 
+    def committed_of(self, topic: str) -> dict[int, int]:
+        """Give the offsets of a topic that the group has committed, by partition."""
+        return {tp.partition: offset for tp, offset in self.committed.items() if tp.topic == topic}
+
     def before(self, record: Record) -> bool:
         """Tell whether a record is judged."""
         return bool(record.offset < self.end(record.topic, record.partition))

@@ -119,5 +119,10 @@ def compare(
     ).check()
     if data_dirs:
         progress("comparing the stores")
-        check_stores(data_dirs, {"users": logs.user_states, "items": logs.item_states}, report)
+        changelogs = {"users": logs.user_states, "items": logs.item_states}
+        committed = {
+            "users": cut.committed_of(topics.interactions),
+            "items": transition_cut.committed_of(topics.transitions),
+        }
+        check_stores(data_dirs, changelogs, committed, report)
     return report

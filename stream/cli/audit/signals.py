@@ -138,7 +138,7 @@ class SignalCheck:
 
     def _overdue(self, partition: int, offset: int) -> bool:
         """Tell whether the item stage says that it has counted a transition, or has had time to."""
-        committed = {tp.partition: at for tp, at in self._cut.committed.items() if tp.topic == self._transitions_topic}
+        committed = self._cut.committed_of(self._transitions_topic)
         return offset < committed.get(partition, 0) or self._cut.running
 
     def _why_transitions_wrong(self, wanted: Mapping[Mark, Transition], made: Mapping[Mark, Transition]) -> str:

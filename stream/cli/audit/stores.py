@@ -26,8 +26,17 @@ def stores_below(folders: Sequence[Path]) -> Iterator[tuple[str, int, Path]]:
                 yield found[1], int(found[2]), path
 
 
-def check_stores(folders: Sequence[Path], changelogs: Mapping[str, Log], report: AuditReport) -> None:
-    """Compare each store with its changelog up to the offset that the store says to have."""
+def check_stores(
+    folders: Sequence[Path],
+    changelogs: Mapping[str, Log],
+    committed: Mapping[str, Mapping[int, int]],
+    report: AuditReport,
+) -> None:
+    """Compare each store with its changelog up to the offset that the store says to have.
+
+    `committed` are, by table and partition, the offsets that the group has committed of the table's source topic: a
+    store that is ahead of its changelog is right only if its events will be delivered again.
+    """
     for table, partition, path in stores_below(folders):
         report.stores += 1
         try:
@@ -42,7 +51,9 @@ def check_stores(folders: Sequence[Path], changelogs: Mapping[str, Log], report:
                 report.wrong_stores += 1
                 report.note(f"store {path} has values, and no offset of its changelog")
             continue
-        if why := _why_wrong(held, int(offset), partition, changelogs[table], _APPLIED[table], report):
+        if why := _why_wrong(
+            held, int(offset), partition, changelogs[table], _APPLIED[table], committed[table].get(partition, 0), report
+        ):
             report.wrong_stores += 1
             report.note(f"store {path}: {why}")
 
@@ -62,6 +73,7 @@ def _why_wrong(
     partition: int,
     changelog: Log,
     applied_offset: Callable[[bytes], int],
+    committed: int,
     report: AuditReport,
 ) -> str:
     if offset >= changelog.ends.get(partition, 0):
@@ -75,7 +87,7 @@ def _why_wrong(
             continue
         if value is None:
             return f"{key!r} is missing"
-        if value == newest.get(key) or applied_offset(value) > applied_offset(newest.get(key) or b""):
+        if value == newest.get(key) or applied_offset(value) >= committed:
             continue  # put, and killed before the offset, or the changelog, had it: redelivery mends that
         if right is None and changelog.has_holes(partition) and newest.get(key) is not None:
             report.skip("stores", "compaction has taken the records of values that were written again since")

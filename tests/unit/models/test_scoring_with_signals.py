@@ -3,14 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 from models.catalogue import Catalogue
+from models.contracts import Recommendation, SignalSnapshot, decode_recommendation, encode, snapshot_id
 from models.hrnn import HRNN, HRNNConfig
 from models.popularity import Popularity
 from models.recommender import Decision, Recommender
 from models.scoring import Moment
 from models.sessions import SessionRules
 from models.signal_table import SignalTable
+from models.signals import SignalRules
 from models.weights import ServingModel, describe, pack, unpack
-from tests.unit.models.made import sourced
+from tests.unit.models.made import serving, sourced
 
 
 def following_the_crowd() -> ServingModel:
@@ -81,3 +83,27 @@ def test_items_newer_than_the_moment_wait_for_the_next() -> None:
 
 def test_without_a_moment_signals_count_for_nothing() -> None:
     assert listed(decided(None, "item-1")) == ["item-0", "item-2", "item-3"]
+
+
+def test_the_first_list_of_a_batch_says_what_all_of_it_was_made_with() -> None:
+    model, table = serving(signals=True), SignalTable(SignalRules((3600.0,), 3600.0), [])
+    table = table.for_catalogue(model.catalogue.item_ids)
+    recommender, popularity = Recommender(SessionRules()), Popularity()
+    events = [sourced(n, f"u{n}") for n in range(3)]
+
+    def named() -> list[Recommendation]:
+        given = recommender.decide(model, popularity, {}, events, 0.0, Moment.of(model, table, 1000.0))
+        return [recommendation for _, recommendation in given.recommendations]
+
+    assert {(given.signals, given.snapshot) for given in named()} == {(None, None)}, "it is not followed"
+    table.offsets = (5, 7)
+    assert table.for_catalogue(["other"]).offsets == (5, 7)
+    first, *others = named()
+    assert first.snapshot == SignalSnapshot(1000.0, [5, 7])
+    assert first.signals == snapshot_id(model.version, first.snapshot)
+    assert {(given.signals, given.snapshot) for given in others} == {(first.signals, None)}
+    assert decode_recommendation(encode(first)) == first
+    moment = Moment.of(model, table, 1000.0)
+    table.offsets = (6, 7)
+    assert moment.named("v1")[1] == SignalSnapshot(1000.0, [5, 7], [6, 7])
+    assert moment.named("v1")[0] not in (first.signals, moment.named("v2")[0])
