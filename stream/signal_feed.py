@@ -115,6 +115,8 @@ class SignalFeed:
         async with log_reader(self._client_options) as reader:
             ends = await reader.end_offsets(self._tps)
             begins = await reader.beginning_offsets(self._tps)
+            held = self._table.offsets  # of a topic that was made anew, they are of the one before
+            self._table.offsets = tuple(0 if held[tp.partition] > ends[tp] else held[tp.partition] for tp in self._tps)
             async for tp, records in read_stretch(reader, {tp: (begins[tp], ends[tp]) for tp in self._tps}):
                 await self._take_over({tp: records})
             await self._refresh()
@@ -144,7 +146,9 @@ class SignalFeed:
         """Put records into the table, each partition's in order: a list names its signals by how far that has come."""
         loop = asyncio.get_running_loop()
         async with self._changing:
-            for tp, records in waiting.items():
+            for tp, fetched in waiting.items():
+                # read again from the start after an error: what is older than the table must not go into it once more
+                records = [record for record in fetched if record.offset >= self._table.offsets[tp.partition]]
                 for begin in range(0, len(records), SLICE):
                     some = records[begin : begin + SLICE]
                     self._clock.saw(await loop.run_in_executor(self._thread, self._put, tp.partition, some))
