@@ -50,6 +50,7 @@ class Run:
     lost: int = 0
     wrong_states: int = 0
     wrong_lists: int = 0
+    wrong_sessions: int = 0
     wrong_signals: int = 0
     items: int = 0
     transitions: int = 0
@@ -202,6 +203,7 @@ async def chaos(
         "lost",
         "wrong_states",
         "wrong_lists",
+        "wrong_sessions",
         "wrong_signals",
         "items",
         "transitions",
@@ -284,7 +286,8 @@ def main() -> int:
         say(f"{name:<16} {value}")
     if given.json:
         sys.stdout.write(json.dumps(asdict(run)) + "\n")
-    passed = not (run.lost or run.wrong_states or run.wrong_lists or run.wrong_signals or run.transitions_behind)
+    wrong = run.wrong_states + run.wrong_lists + run.wrong_sessions + run.wrong_signals
+    passed = not (run.lost or wrong or run.transitions_behind)
     if passed:
         subprocess.run(["rm", "-rf", str(folder)], check=True)
     return 0 if passed else 1

@@ -23,7 +23,7 @@ async def test_nothing_is_lost_or_wrong(kafka: str, tmp_path: Path) -> None:
 
     run = await chaos(kafka, tmp_path, seconds=SECONDS, workers=WORKERS, seed=seed, say=say)
     assert (run.lost, run.wrong_states, run.wrong_lists) == (0, 0, 0), run
-    assert (run.wrong_signals, run.transitions_behind) == (0, 0), run
+    assert (run.wrong_sessions, run.wrong_signals, run.transitions_behind) == (0, 0, 0), run
     assert run.kills + run.terms + run.pauses > 0, run
     assert run.swaps > 0, run
     assert run.events > SECONDS * 300, run
