@@ -11,8 +11,9 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupIdNotFound, NoError, for_code
 
+from stream.cli.failures import Failure
 from stream.log_reader import Record, log_reader, read_stretch
 
 STILL_S = 15.0  # without a commit for so long, workers stand: what is missing then is lost. A restore may take some
@@ -110,20 +111,20 @@ async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClien
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, int]:
-    try:
-        held = await admin.list_consumer_group_offsets(group)
-    except KafkaError:
-        return {}
+    held = await admin.list_consumer_group_offsets(group)
     return {tp: position.offset for tp, position in held.items()}
 
 
 async def _members(admin: AIOKafkaAdminClient, group: str) -> bool:
-    try:
-        (answer,) = await admin.describe_consumer_groups([group])
-    except KafkaError:
-        return False
-    groups: list[Any] = answer.to_object()["groups"]
-    return any(described["members"] for described in groups)
+    (answer,) = await admin.describe_consumer_groups([group])
+    (described,) = answer.to_object()["groups"]
+    refused = for_code(described["error_code"])
+    if refused not in (NoError, GroupIdNotFound):
+        raise Failure(
+            f"the group {group} can't be described: {refused.__name__}",
+            "the audit's user must be allowed to read all topics and to describe the group",
+        )
+    return bool(described["members"])
 
 
 async def _partitions(reader: Any, topic: str) -> list[TopicPartition]:
