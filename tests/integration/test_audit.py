@@ -31,6 +31,7 @@ async def test_while_workers_are_at_work_then_after_an_erasure_and_a_trim(
         assert whole.events == client.sent
         assert whole.transitions_behind == 0
 
+        newest = max(given.event_time for given in deployment.lists())
         user = "user-3"
         await asyncio.to_thread(erase, deployment, user)
         home = home_of(user, deployment.partitions)
@@ -42,7 +43,7 @@ async def test_while_workers_are_at_work_then_after_an_erasure_and_a_trim(
 
         trimmed = next(partition for partition in range(deployment.partitions) if partition != home)
         await asyncio.to_thread(trim, deployment, trimmed, 5)
-        await deployment.play(made_events(20, users=20, start=newest_time(deployment)))
+        await deployment.play(made_events(20, users=20, start=newest + 1.0))
         await asyncio.to_thread(wait_until, lambda: worker.metric("rec_consumer_lag_records") == 0)
         rest = await deployment.audited()
         assert_passes(rest)
@@ -67,8 +68,3 @@ def trim(deployment: Deployment, partition: int, offset: int) -> None:
     """Take the first events of a partition away, as a retention time does."""
     with administration(deployment.bootstrap) as admin:
         admin.delete_records({TopicPartition(deployment.topics.interactions, partition): offset})
-
-
-def newest_time(deployment: Deployment) -> float:
-    """Give the time of the newest list's event, so that what follows is not late."""
-    return max(given.event_time for given in deployment.lists()) + 1.0
