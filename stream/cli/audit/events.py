@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
-from models.contracts import BadRecord, decode_event, rec_id
+from models.contracts import BadRecord, rec_id
 from models.replay import Outcome, Replay, replay
 from models.sessions import SessionRules
 from models.state import HISTORY_EVENTS, UserState
@@ -13,8 +13,9 @@ from models.walk import SourcedEvent
 from stream.cli.audit.lists import Lists, Place, User
 from stream.cli.audit.reading import Cut, Log
 from stream.cli.audit.report import AuditReport
-from stream.intake import home_of, origin_of, sourced
+from stream.intake import event_of, home_of, sourced
 from stream.log_reader import Record
+from stream.origins import Origins
 
 FAILED = "failed"  # the reason of a dead letter
 COMPACTED = (
@@ -27,6 +28,7 @@ class Replayed:
     """The whole log by partition; of some users it has not everything (see `known`)."""
 
     rules: SessionRules
+    origins: Origins
     by_partition: dict[int, Replay] = field(default_factory=dict)
     by_user: dict[User, list[SourcedEvent]] = field(default_factory=dict)
     landed: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -57,18 +59,18 @@ class Replayed:
 
 
 def replay_log(
-    log: Log, rules: SessionRules, ends: Mapping[int, int], failed: Container[Place] = frozenset()
+    log: Log, rules: SessionRules, origins: Origins, ends: Mapping[int, int], failed: Container[Place] = frozenset()
 ) -> Replayed:
     """Replay every partition, each user's events where the user is at home, but those that no worker could decide."""
-    result = Replayed(rules, ends=dict(ends), trimmed=log.trimmed)
+    result = Replayed(rules, origins, ends=dict(ends), trimmed=log.trimmed)
     for partition, records in log.records.items():
         events = []
         for record in records:
-            origin = origin_of(record)
+            origin = origins.of(record)
             if origin:
                 result.landed.setdefault((origin.source.partition, origin.source.offset), record.offset)
             try:
-                event = decode_event(record.value)
+                event = event_of(record)
             except BadRecord:
                 continue
             if origin is None and home_of(event.user_id, len(log.records)) != partition:
@@ -76,7 +78,7 @@ def replay_log(
             if (record.topic, partition, record.offset) in failed:
                 result.failed.add((partition, record.offset))
                 continue
-            given = sourced(record, event)
+            given = sourced(record, event, origins)
             events.append(given)
             result.by_user.setdefault((partition, event.user_id), []).append(given)
         result.by_partition[partition] = replay(rules, HISTORY_EVENTS, events)
@@ -93,10 +95,10 @@ def check_events(
         for record in records:
             if not cut.before(record):
                 continue
-            report.events += origin_of(record) is None
+            report.events += replayed.origins.of(record) is None
             place = record.topic, partition, record.offset
             try:
-                event = decode_event(record.value)
+                event = event_of(record)
             except BadRecord as error:
                 if dead.get(place) != error.reason:
                     report.lost += 1

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from models.contracts import POPULARITY, BadRecord, Request, decode_request, rec_id, session_key
+from models.contracts import POPULARITY, BadRecord, Request, rec_id, session_key
 from models.state import HistoryEvent
 from models.weights import ServingModel
 from stream.cli.audit.events import Replayed
@@ -16,7 +16,7 @@ from stream.cli.audit.reading import Cut, Log
 from stream.cli.audit.report import AuditReport
 from stream.cli.audit.scores import Asked, Job, asked_by, compare, compare_alone, seen
 from stream.cli.audit.snapshots import SignalHistory
-from stream.intake import home_of, origin_of
+from stream.intake import came_first, home_of, request_of
 
 SNAPSHOTS = 300  # of one model, at most, drawn by their ids: each is a table of all items, some 10 ms of 10,000
 LISTS = 3000  # of one model, at most, as many of each snapshot: one at a time, some ms each
@@ -72,25 +72,24 @@ class ListCheck:
             for record in records:
                 place = record.topic, record.partition, record.offset
                 try:
-                    request = decode_request(record.value)
+                    request = request_of(record)
                 except BadRecord as error:
                     if cut.before(record) and dead.get(place) != error.reason:
                         self._lose(f"request {record.partition}/{record.offset} ({error.reason}) has no dead letter")
                     continue
-                origin = origin_of(record)
+                origin = self._replayed.origins.of(record)
                 if origin is None and home_of(request.user_id, len(log.records)) != record.partition:
                     if cut.before(record) and rec_id(*place) not in self._lists.of_requests:
                         self._lose(f"request {record.partition}/{record.offset} has no list")
                     continue
-                source = origin.source if origin else None
-                name = rec_id(source.topic, source.partition, source.offset) if source else rec_id(*place)
+                source, asked_at = origin or came_first(record)
+                name = rec_id(source.topic, source.partition, source.offset)
                 copies = self._lists.of_requests.get(name, [])
                 if not copies and cut.before(record):
                     if (record.partition, request.user_id) in self._lists.compacted | self._replayed.erased:
                         self._report.skip("answers", "compaction or an erasure may have taken some")
                     else:
                         self._lose(f"request {record.partition}/{record.offset} has no list")
-                asked_at = origin.time if origin else record.timestamp / 1000
                 self._report.requests += bool(copies)
                 for given in copies:
                     cases += self._jobs_of_request(given, request, asked_at)

@@ -21,6 +21,7 @@ from stream.cli.audit.snapshots import SignalHistory
 from stream.cli.audit.states import check_states, erased_users
 from stream.cli.audit.stores import check_stores
 from stream.cli.connection import client_options
+from stream.origins import Origins, origins_for
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Settings:
     rules: SessionRules = field(default_factory=SessionRules)
     lists: ListRules = field(default_factory=ListRules)
     signal_rules: SignalRules = field(default_factory=SignalRules)
+    origins: Origins = field(default_factory=lambda: Origins(b""))
 
 
 async def audit(
@@ -57,6 +59,7 @@ async def audit(
     exclude_seen: bool = True,
     asking_gap_s: float = 0.0,
     signal_rules: SignalRules | None = None,
+    signing_key: bytes | None = None,
     data_dirs: Sequence[Path] = (),
     progress: Callable[[str], None] = lambda what: None,
 ) -> AuditReport:
@@ -68,7 +71,10 @@ async def audit(
     """
     options = client_options(bootstrap, "hrnn-audit")
     settings = Settings(
-        rules or SessionRules(), ListRules(top_k, exclude_seen, asking_gap_s), signal_rules or SignalRules()
+        rules=rules or SessionRules(),
+        lists=ListRules(top_k, exclude_seen, asking_gap_s),
+        signal_rules=signal_rules or SignalRules(),
+        origins=await origins_for(signing_key, topics, options),
     )
     progress("waiting until the workers have committed what the inputs have now")
     cut = await reach(options, topics.app_id, [topics.interactions, topics.requests])
@@ -99,7 +105,7 @@ def compare(
     ends = {partition: cut.end(topics.interactions, partition) for partition in log.records}
     dead = dead_letters(logs.dead_letters)
     lists = sort_lists(logs.recommendations, topics.interactions, report)
-    replayed = replay_log(log, settings.rules, ends, failed_events(dead, lists))
+    replayed = replay_log(log, settings.rules, settings.origins, ends, failed_events(dead, lists))
     replayed.erased = erased_users(logs.user_states) | lists.erased
     report.dead_letters = sum(topic == topics.interactions for topic, _, _ in dead)
     check_events(log, cut, replayed, lists, dead, report)
