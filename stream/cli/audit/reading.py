@@ -63,20 +63,21 @@ class Cut:
 async def read_topic(options: Mapping[str, Any], topic: str) -> Log:
     """Read all partitions of a topic as they are now."""
     log = Log()
-    async with log_reader({**options}) as reader:
+    async with log_reader(options, committed=True) as reader:
         tps = await _partitions(reader, topic)
         begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
         for tp in tps:
             log.records[tp.partition] = []
             log.begins[tp.partition], log.ends[tp.partition] = begins[tp], ends[tp]
-        async for tp, records in read_stretch(reader, {tp: (begins[tp], ends[tp]) for tp in tps}):
+        stretches = {tp: (begins[tp], ends[tp]) for tp in tps}
+        async for tp, records in read_stretch(reader, stretches, unreadable=True):
             log.records[tp.partition].extend(records)
     return log
 
 
 async def cut_at(options: Mapping[str, Any], topics: Iterable[str]) -> dict[TopicPartition, int]:
     """Ask where the topics end now."""
-    async with log_reader({**options}) as reader:
+    async with log_reader(options, committed=True) as reader:
         tps = [tp for topic in topics for tp in await _partitions(reader, topic)]
         ends: dict[TopicPartition, int] = await reader.end_offsets(tps)
         begins = await reader.beginning_offsets(tps)
