@@ -29,6 +29,8 @@ MAX_EVENT_TYPE_CHARS = 256  # as ids: a name, of which there are few
 MAX_EVENT_VALUE = 1e12  # its square is far from overflow, and no price, rating or duration is larger
 MAX_REQUESTED_ITEMS = 500  # Amazon Personalize's own limit for numResults
 
+OFFSET_BITS = 47  # of a position: 140 trillion records in a partition, and 65,535 epochs
+MAX_EPOCH = 2 ** (63 - OFFSET_BITS) - 2  # a position of the last epoch is below 2**63 - 1
 MAX_EVENT_VALUE = 1e12
 """The largest |event_value|: no price, rating or duration in seconds comes near it.
 
@@ -147,12 +149,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """How many items are wanted."""
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
+class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where an event or a request stands in the log."""
 
     topic: str
     partition: int
     offset: int
+    epoch: int = 0
+    """How often the log of the partition began again before: after the topic was re-created, offsets come twice."""
+
+    @property
+    def position(self) -> int:
+        """Give the place in all epochs of the partition."""
+        return position(self.epoch, self.offset)
 
 
 class RankedItem(msgspec.Struct, frozen=True, gc=False):
@@ -290,13 +299,29 @@ def encode(record: Any) -> bytes:
     return _encoder.encode(record)
 
 
-def rec_id(topic: str, partition: int, offset: int) -> str:
+def position(epoch: int, offset: int) -> int:
+    """Number a record of a partition over all its epochs: a later epoch's records come after an earlier one's.
+
+    States hold positions where they say "offset". In epoch 0 the two are equal. A topic that is deleted and created
+    again starts at offset 0; its epoch is then one higher (see stream/log_epochs.py), so that no event is taken for an
+    old one.
+    """
+    return epoch << OFFSET_BITS | offset
+
+
+def place_of(position: int) -> tuple[int, int]:
+    """Split a position into epoch and offset."""
+    return position >> OFFSET_BITS, position & (1 << OFFSET_BITS) - 1
+
+
+def rec_id(topic: str, partition: int, offset: int, epoch: int = 0) -> str:
     """Name the list that an event or a request causes: the same for each of its deliveries.
 
     It is uuid5 of topic/partition/offset in the URL namespace (RFC 9562 §5.5), without the UUID object between,
-    which costs more than all else here, once an event.
+    which costs more than all else here, once an event. In later epochs of a partition the name begins topic@epoch,
+    as the offsets come again.
     """
-    name = f"{topic}/{partition}/{offset}".encode()
+    name = (f"{topic}@{epoch}/" if epoch else f"{topic}/").encode() + b"%d/%d" % (partition, offset)
     digest = bytearray(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80

@@ -214,7 +214,7 @@ class Recommender:
         signals, snapshot = moment.named(version) if moment is not None else (None, None)
         return [
             Recommendation(
-                rec_id(origin.topic, origin.partition, origin.offset),
+                rec_id(origin.topic, origin.partition, origin.offset, origin.epoch),
                 request.user_id,
                 items,
                 version,
@@ -297,7 +297,7 @@ class Recommender:
             walk.emitted_by = version
             outcomes.observations.append(Observation(event.item_id, ask.pending.timestamp, walk.emitted))
             recommendation = Recommendation(
-                rec_id(origin.topic, origin.partition, origin.offset),
+                rec_id(origin.topic, origin.partition, origin.offset, origin.epoch),
                 event.user_id,
                 items,
                 version,

@@ -85,7 +85,7 @@ def _apply(
     if state is not None:
         if sourced.offset <= state.applied_offset:
             return Outcome.DUPLICATE, None
-        if forwarded and origin.offset <= state.origins.get(origin.partition, -1):
+        if forwarded and origin.position <= state.origins.get(origin.partition, -1):
             return Outcome.DUPLICATE, None
     last = history[-1].timestamp if history else None
     placement = place(rules, last, event.timestamp, sourced.now)
@@ -103,7 +103,7 @@ def _apply(
         start, part, length = state.session_start, state.session_part, state.session_len + 1
     origins = dict(state.origins) if state is not None else {}
     if forwarded:
-        origins[origin.partition] = origin.offset
+        origins[origin.partition] = origin.position
     earlier = dict(state.earlier) if state is not None else {}
     fallen = len(history) - history_events
     if fallen >= 0:

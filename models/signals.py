@@ -78,13 +78,13 @@ class Transition(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     timestamp: _Finite
     partition: _Partition  # of the event on `interactions`
-    offset: _Offset
+    offset: _Offset  # its position there, over all epochs of the log (see `contracts.position`)
     successor: _ItemId | None = None
     weight: _Finite = 1.0
 
 
 class ItemSignals(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One item's signals, up to the transition at `applied_offset` of the item's own partition."""
+    """One item's signals, up to the transition at `applied_offset` of the item's own partition, a position."""
 
     applied_offset: int
     occurrences: dict[int, int]

@@ -38,10 +38,11 @@ class HistoryEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     event_type: str | None
     event_value: float | None
     offset: int
+    """Its position: offset and epoch of the log, see `contracts.position`."""
 
 
 class UserState(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One user, up to the event at `applied_offset` of the user's own partition."""
+    """One user, up to the event at `applied_offset` of the user's own partition; its offsets are positions."""
 
     applied_offset: int
     origins: dict[int, int]

@@ -22,7 +22,7 @@ class SourcedEvent(NamedTuple):
 
     event: Event
     partition: int  # the user's own, whose store holds the state
-    offset: int  # in that partition
+    offset: int  # its position in that partition, over all epochs of the log (see `contracts.position`)
     now: float  # the time that the broker took it at, Unix seconds
     origin: Source  # where it came in first: elsewhere only if another partition forwarded it
 
@@ -133,7 +133,7 @@ class Walk:
         if sourced.offset <= self.applied_offset:
             return True
         origin = sourced.origin
-        return origin.partition != sourced.partition and origin.offset <= self.origins.get(origin.partition, -1)
+        return origin.partition != sourced.partition and origin.position <= self.origins.get(origin.partition, -1)
 
     def apply(self, rules: SessionRules, sourced: SourcedEvent) -> Placement:
         """Take a new event in, unless it is late or from the future."""
@@ -153,7 +153,7 @@ class Walk:
         history.append(HistoryEvent(event.item_id, timestamp, event.event_type, event.event_value, sourced.offset))
         self.applied_offset = sourced.offset
         if sourced.origin.partition != sourced.partition:
-            self.origins = {**self.origins, sourced.origin.partition: sourced.origin.offset}
+            self.origins = {**self.origins, sourced.origin.partition: sourced.origin.position}
         self.applied += 1
         self.events += 1
         return placement

@@ -23,12 +23,13 @@ from prometheus_client import CollectorRegistry
 from models import signals, state
 from models.contracts import BROKER_MAX_BYTES
 from models.recommender import Recommender
+from stream.assignor import BatchAssignor
 from stream.bounded_stop import BoundedWorker, Watchdog
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp, Source
-from stream.group_member import MovedHostAssignor
 from stream.health import Health, Unwell
 from stream.item_stage import ItemStage
+from stream.log_epochs import LogEpochs
 from stream.model_feed import ModelFeed
 from stream.origins import Origins
 from stream.recovery import BatchTableManager
@@ -41,6 +42,8 @@ from stream.start import wait_for_topics
 from stream.stores import StoreFailed
 from stream.stream_clock import StreamClock
 from stream.telemetry import Telemetry
+from stream.topic_check import TopicFacts, TopicReader, read_by_users
+from stream.topic_watch import TopicWatch
 from stream.user_stage import UserStage
 
 log = logging.getLogger(__name__)
@@ -58,7 +61,7 @@ def make_app(settings: WorkerSettings) -> BatchApp:
     app = BatchApp(
         settings.topics.app_id,
         TableManager=BatchTableManager,
-        PartitionAssignor=MovedHostAssignor,
+        PartitionAssignor=BatchAssignor,
         canonical_url=_member_url(settings.instance_id),
         broker=[f"kafka://{broker}" for broker in settings.kafka_bootstrap.split(",")],
         broker_credentials=_credentials(settings),
@@ -133,9 +136,9 @@ class StreamWorker:
         self._not_ready = "starting"
         self._tasks: list[asyncio.Future[None]] = []
 
-    def _build(self, partitions: int, origins: Origins) -> None:
+    def _build(self, facts: TopicFacts, origins: Origins) -> None:
         settings, telemetry, recommender = self._settings, self._telemetry, self._recommender
-        self._partitions = partitions
+        self._partitions = facts.partitions
         self.app = app = make_app(settings)
         self._health = Health(app)
         app.on_hole = telemetry.holes.inc
@@ -155,6 +158,20 @@ class StreamWorker:
         topics = settings.topics
         self._changelogs = {topics.interactions: user_states, topics.transitions: item_states}
         self._tables.changelogs += [(changelog, source) for source, changelog in self._changelogs.items()]
+
+        reader = TopicReader(topics, client)
+        epochs = LogEpochs(
+            app=app,
+            topics=topics,
+            facts=facts,
+            reader=reader,
+            telemetry=telemetry,
+            user_states=user_states,
+            item_states=item_states,
+        )
+        app.starts_of, app.epoch_of = epochs.starts, epochs.of
+        app.forwarding_topics = read_by_users(topics)
+        watch = TopicWatch(app, self._tables, topics, epochs, telemetry)
 
         # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
         thread, clock = ThreadPoolExecutor(1, "recommender"), StreamClock()
@@ -182,6 +199,7 @@ class StreamWorker:
         async def recommend(stream: StreamT[Batch]) -> None:
             self._run_beside(feed.follow)
             self._run_beside(signal_feed.follow)
+            self._run_beside(watch.follow)
             await signal_feed.caught_up()
             await feed.caught_up()
             confirming: asyncio.Future[None] | None = None

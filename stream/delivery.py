@@ -17,7 +17,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 import aiokafka
@@ -274,19 +274,14 @@ class BatchConsumer(MemberConsumer):
     # -- positions and commits --------------------------------------------------------------------------------------
 
     async def perform_seek(self) -> None:
-        """Begin again at what is committed, with nothing on its way; IllegalStateError if the assignment moved."""
+        """Begin again at what is committed, with nothing on its way; IllegalStateError if the assignment moved.
+
+        Where the log is not the one that was committed of, `BatchApp.starts_of` says where to begin.
+        """
         assigned = {tp for tp in self.assignment() if tp.topic in self.app.sources}
-        if assigned:
-            known = await self.seek_to_committed()
-            committed = {TP(tp.topic, tp.partition): offset for tp, offset in known.items()}
-            unknown = [tp for tp in assigned if not committed.get(tp)]
-            earliest = await self.earliest_offsets(*unknown) if unknown else {}
-            starts = {TP(tp.topic, tp.partition): offset for tp, offset in earliest.items()}
-            starts |= {tp: offset for tp in assigned if (offset := committed.get(tp))}
-            for tp in assigned:
-                await self._seek(tp, starts[tp])
-        else:
-            starts = {}
+        starts = await self.app.starts_of(assigned) if assigned else {}
+        for tp in assigned:
+            await self._seek(tp, starts[tp])
         self.expected = dict(starts)
         self.next_to_begin = dict(starts)
         self.next_to_finish = dict(starts)
@@ -376,6 +371,9 @@ class BatchApp(faust.App):
     sources: dict[str, Source]
     on_hole: Callable[[], None]  # told of each hole in the log that is believed
     on_starting: Callable[[], None]
+    starts_of: Callable[[set[TP]], Awaitable[dict[TP, int]]]  # where to read each assigned partition on
+    epoch_of: Callable[[str, int], int]  # how often offsets of an assigned partition began again
+    forwarding_topics: Collection[str] = ()  # sources that may have more partitions than states are kept by
     client_options: dict[str, Any]
     drain_timeout_s: float = 10.0
 

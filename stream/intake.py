@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiokafka.partitioner import DefaultPartitioner
 
-from models.contracts import BadRecord, Event, Request, Source, decode_event, decode_request
+from models.contracts import BadRecord, Event, Request, Source, decode_event, decode_request, position
 from models.state import UserState
 from models.walk import SourcedEvent
 from stream.delivery import Batch
@@ -71,12 +71,14 @@ def strays(
 ) -> dict[int, int]:
     """Find the events of users without a state here whose home is another partition: index -> home.
 
-    A producer without keys, or with another partitioner (librdkafka's default), would split a user in two.
+    A producer without keys, or with another partitioner (librdkafka's default), would split a user in two. `partitions`
+    is how many states are kept by: partitions beyond were added to the topic later, and are no user's home.
     """
     homes: dict[str, int] = {}
     found: dict[int, int] = {}
     for index, (record, event) in enumerate(intake.events):
-        if (record.partition, event.user_id) in held or origins.of(record):
+        at_home_here = (record.partition, event.user_id) in held or origins.of(record)
+        if at_home_here and record.partition < partitions:
             continue
         home = homes.get(event.user_id)
         if home is None:
@@ -86,13 +88,13 @@ def strays(
     return found
 
 
-def came_first(record: Record) -> Origin:
+def came_first(record: Record, epoch: int) -> Origin:
     """Give the place and time of a record that no other partition sent on: its own."""
-    return Origin(Source(record.topic, record.partition, record.offset), record.timestamp / 1000)
+    return Origin(Source(record.topic, record.partition, record.offset, epoch), record.timestamp / 1000)
 
 
-def sourced(record: Record, event: Event, origins: Origins) -> SourcedEvent:
-    """Give an event its place in the log, and its first place if it was forwarded."""
-    origin = origins.of(record) or came_first(record)
+def sourced(record: Record, event: Event, origins: Origins, epoch: int = 0) -> SourcedEvent:
+    """Give an event its position in the log, whose epoch is given, and its first place if it was forwarded."""
+    origin = origins.of(record) or came_first(record, epoch)
     # the time of the first place: sent on twice, an event must not be from the future once and then no more
-    return SourcedEvent(event, record.partition, record.offset, origin.time, origin.source)
+    return SourcedEvent(event, record.partition, position(epoch, record.offset), origin.time, origin.source)

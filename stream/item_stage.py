@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from models import signals
-from models.contracts import BadRecord, Topics
+from models.contracts import BadRecord, Topics, position
 from models.signals import NOTHING, BadSignals, SignalRules, Transition
 from stream.changelog import Changelog
 from stream.delivery import Batch, BatchApp
@@ -112,9 +112,10 @@ class ItemStage:
         records: list[tuple[bytes, bytes]] = []
         redelivered = 0
         keys = [item_id.encode() for item_id in items]
+        epoch = self._app.epoch_of(self._topics.transitions, partition)
         for item_id, key, held in zip(items, keys, self._changelog.read(partition, keys), strict=True):
             before = NOTHING if held is None else signals.decode(held)
-            given, offset = fold.of_items[partition][item_id], fold.offsets[partition, item_id]
+            given, offset = fold.of_items[partition][item_id], position(epoch, fold.offsets[partition, item_id])
             redelivered += counted_before(before, given)
             after = signals.apply(self._rules, before, given, offset)
             values[key] = signals.encode(after)

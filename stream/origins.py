@@ -1,6 +1,6 @@
 """Where a forwarded record came in first: a header that only workers can write, as it is signed.
 
-A record of a user who is at home in another partition is sent on with `hrnn-origin: partition/offset/timestamp/mac`.
+A record of a user who is at home in another partition is sent on with `hrnn-origin: partition/position/timestamp/mac`.
 Clients write to the same topic, so the place alone would be theirs to invent: to move a clock, to take another event's
 `rec_id`, to have others' events taken for duplicates, or to keep a user in two partitions.
 """
@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from models.contracts import Source, Topics
+from models.contracts import Source, Topics, place_of, position
 from stream.cluster import cluster_id
 from stream.log_reader import Record
 
@@ -41,18 +41,20 @@ class Origins:
         for name, value in record.headers:
             if name != ORIGIN_HEADER or value is None or not (found := _ORIGIN.fullmatch(value)):
                 continue
-            partition, offset, timestamp_ms = int(found[1]), int(found[2]), int(found[3])
+            partition, timestamp_ms = int(found[1]), int(found[3])
             if partition == record.partition:
                 continue
             mac = self._mac(record.topic, record.partition, record.key, record.value, found[0].rpartition(b"/")[0])
             if hmac.compare_digest(mac, found[4]):
                 # the log's own time bounds it: nothing can have come in after it was sent on
-                return Origin(Source(record.topic, partition, offset), min(timestamp_ms, record.timestamp) / 1000)
+                epoch, offset = place_of(int(found[2]))
+                source = Source(record.topic, partition, offset, epoch)
+                return Origin(source, min(timestamp_ms, record.timestamp) / 1000)
         return None
 
-    def forwarded(self, record: Record, user_id: str, home: int) -> list[tuple[str, bytes | None]]:
+    def forwarded(self, record: Record, user_id: str, home: int, epoch: int = 0) -> list[tuple[str, bytes | None]]:
         """Give the headers that a record is sent on with, under its user's id as its key: its own, and where it was."""
-        place = f"{record.partition}/{record.offset}/{record.timestamp}".encode()
+        place = f"{record.partition}/{position(epoch, record.offset)}/{record.timestamp}".encode()
         mac = self._mac(record.topic, home, user_id.encode(), record.value, place)
         others = [(name, value) for name, value in record.headers if name != ORIGIN_HEADER]
         return [*others, (ORIGIN_HEADER, place + b"/" + mac)]

@@ -94,6 +94,12 @@ class BatchRecovery(Recovery):
                 await self.wait_first(pause, cast(Any, self.signal_recovery_start))
                 self.signal_recovery_start.set()
 
+    async def start_over(self) -> None:
+        """Restore, seek and resume again without a rebalance: what was read so far is finished first."""
+        await self.app.batch_consumer.wait_empty()
+        self._generation_id = self.app.consumer_generation_id
+        self.signal_recovery_start.set()
+
     async def _restore_and_resume(self, generation: int) -> None:
         app, started = self.app, time.monotonic()
         consumer = app.batch_consumer
@@ -123,7 +129,7 @@ class BatchRecovery(Recovery):
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
-        if app.rebalancing:  # else a store had failed
+        if app.rebalancing:  # else it started over, or a store had failed
             app.on_rebalance_end()
         self.completed.set()
         self.spell.over()
@@ -145,7 +151,9 @@ class BatchRecovery(Recovery):
 
     async def _restore(self, changelog: Changelog, source: str, identities: TopicIdentities) -> int:
         """Bring the stores of all assigned partitions of a source up to the end of their changelog."""
-        partitions = sorted(tp.partition for tp in self.app.consumer.assignment() if tp.topic == source)
+        kept_by = changelog.table.partitions  # the source may have been given more, which no states are kept by
+        assigned = self.app.consumer.assignment()
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == source and tp.partition < kept_by)
         for gone in set(changelog.last_known) - set(partitions):
             changelog.forget(gone)
         if not partitions:
@@ -261,7 +269,8 @@ class BatchTableManager(TableManager):
             *(generation_id, *(self._of_sources(tps) for tps in (assigned, newly_assigned, revoked))),
         )
         for changelog, source in self.changelogs:
-            for partition in {tp.partition for tp in newly_assigned if tp.topic in (changelog.topic, source)}:
+            gained = {tp.partition for tp in newly_assigned if tp.topic in (changelog.topic, source)}
+            for partition in (p for p in gained if p < changelog.table.partitions):
                 try:
                     changelog.stores.offset(partition)
                 except StoreDamaged as damage:

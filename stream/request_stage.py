@@ -79,7 +79,8 @@ class RequestStage:
             sent += [each.acked for each in await append(producer, self._topics.recommendations, partition, records)]
         sent += await send_dead_letters(producer, self._topics.dead_letters, asked.rejects)
         for record, request, home in asked.elsewhere:
-            sent.append(await send_on(producer, record, request.user_id, home, self._origins))
+            epoch = self._app.epoch_of(record.topic, record.partition)
+            sent.append(await send_on(producer, record, request.user_id, home, self._origins, epoch))
         with or_not_sent(self._telemetry):
             for each in sent:
                 await each
@@ -107,10 +108,11 @@ class RequestStage:
                     asked.rejects.append((record, error))
                     continue
                 came = self._origins.of(record)
-                if came is None and (home := home_of(request.user_id, self._partitions)) != record.partition:
+                home = home_of(request.user_id, self._partitions)
+                if record.partition != home and (came is None or record.partition >= self._partitions):
                     asked.elsewhere.append((record, request, home))
                     continue
-                came = came or came_first(record)
+                came = came or came_first(record, self._app.epoch_of(record.topic, record.partition))
                 asked.here.append((record, SourcedRequest(request, record.partition, came.time, came.source)))
         return asked
 

@@ -53,16 +53,16 @@ def _not_sent(error: KafkaError) -> NotSent:
 
 
 async def send_on(
-    producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int, origins: Origins
+    producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int, origins: Origins, epoch: int
 ) -> asyncio.Future[Any]:
-    """Queue a record for its user's own partition, with where it came in first in a signed header."""
+    """Queue a record for its user's own partition, with where it came in first, in which epoch, in a signed header."""
     with queueing():
         sent: asyncio.Future[Any] = await producer.send(
             record.topic,
             value=record.value,
             key=user_id.encode(),
             partition=home,
-            headers=sendable(origins.forwarded(record, user_id, home)),
+            headers=sendable(origins.forwarded(record, user_id, home, epoch)),
         )
     return sent
 

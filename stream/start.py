@@ -12,15 +12,15 @@ from stream.origins import Origins, origins_for
 from stream.refused_login import refusal
 from stream.retrying import Spell
 from stream.settings import WorkerSettings
-from stream.topic_check import KafkaAway, TopicsNotReady, check_topics
+from stream.topic_check import KafkaAway, TopicFacts, TopicsNotReady, check_topics
 
 log = logging.getLogger(__name__)
 
 ANSWER_S = 15.0  # a host that has vanished says nothing at all: a stop must not wait longer than this
 
 
-def wait_for_topics(settings: WorkerSettings, tell: Callable[[str], None]) -> tuple[int, Origins] | None:
-    """Return the topics' partitions, and what signs forwarded records; None if asked to stop before a broker answers.
+def wait_for_topics(settings: WorkerSettings, tell: Callable[[str], None]) -> tuple[TopicFacts, Origins] | None:
+    """Return what the topics are like, and what signs forwarded records; None if asked to stop before a broker answers.
 
     `tell` is given what is waited for. Raises TopicsNotReady for what waiting does not mend.
     """
@@ -47,11 +47,11 @@ def wait_for_topics(settings: WorkerSettings, tell: Callable[[str], None]) -> tu
     return None
 
 
-async def _check(settings: WorkerSettings) -> tuple[int, Origins]:
+async def _check(settings: WorkerSettings) -> tuple[TopicFacts, Origins]:
     options = settings.client_options()
     try:
-        partitions = await check_topics(settings.topics, options)
-        return partitions, await origins_for(settings.signing_key, settings.topics, options)
+        facts = await asyncio.to_thread(check_topics, settings.topics, options)
+        return facts, await origins_for(settings.signing_key, settings.topics, options)
     except KafkaAway:
         if refused := await refusal(options):
             raise TopicsNotReady(f"{refused}; see what `hrnn doctor` says") from None

@@ -86,6 +86,18 @@ class Telemetry:
             "rec_unreadable_records", "Records skipped because their batch could not be read", registry=registry
         )
         self.holes = Counter("rec_log_holes", "Times that the log had no record at an offset", registry=registry)
+        self.topic_recreated = Counter(
+            "rec_topic_recreated", "Source topics found deleted and made again", registry=registry
+        )
+        self.log_shorter = Counter(
+            "rec_log_shorter", "Partitions whose log ends before what was read of it", registry=registry
+        )
+        self.topics_missing = Gauge("rec_source_topics_missing", "Source topics that do not exist", registry=registry)
+        self.added_partitions = Gauge(
+            "rec_added_partitions",
+            "Partitions of interactions and requests that no states are kept by",
+            registry=registry,
+        )
         self.foreign = Counter(
             "rec_foreign_changelog_records",
             "Records that another worker wrote to our changelog",

@@ -146,7 +146,8 @@ class UserStage:
     def _decide(self, batch: Batch) -> Decided:
         model, moment = self._signal_feed.serving or (None, None)  # read once: a batch has one set of weights
         intake = take_in(batch)
-        users = intake.users()
+        # partitions that were added to the topic keep no states
+        users = {partition: keys for partition, keys in intake.users().items() if partition < self._partitions}
         if model is None:
             for partition in users:
                 self._count_popularity(partition)
@@ -157,7 +158,10 @@ class UserStage:
         def decide(events: Sequence[SourcedEvent]) -> Decision:
             return self._recommender.decide(model, self.popularity, held, events, time.time(), moment, live=self._live)
 
-        events = [sourced(record, event, self._origins) for record, event in here]
+        epoch_of = self._app.epoch_of
+        events = [
+            sourced(record, event, self._origins, epoch_of(record.topic, record.partition)) for record, event in here
+        ]
         decision, numbers, failed = decide_without_poison(decide, events)
         for number, error in failed:
             intake.rejects.append((here[number][0], error))
@@ -246,7 +250,8 @@ class UserStage:
             sent += [each.acked for each in await append(producer, self._topics.transitions, partition, records)]
         for index, home in decided.forwards.items():
             record, event = decided.intake.events[index]
-            sent.append(await send_on(producer, record, event.user_id, home, self._origins))
+            epoch = self._app.epoch_of(record.topic, record.partition)
+            sent.append(await send_on(producer, record, event.user_id, home, self._origins, epoch))
         return sent
 
     async def _store(self, producer: aiokafka.AIOKafkaProducer, decision: Decision) -> list[Append]:

@@ -208,7 +208,7 @@ STATE = Row(
         Panel(
             "What should not happen",
             "Batches read again, producer errors, writes of a worker that had lost its partitions, holes in the log, "
-            "stores that were damaged or could not be written, records that could not be read.",
+            "stores that were damaged or could not be written, records that could not be read, logs that began again.",
             "short",
             tuple((f"sum(increase({name}{{$where}}{RATE}))", legend) for name, legend in (
                 ("rec_batches_given_back_total", "batches given back"),
@@ -217,7 +217,19 @@ STATE = Row(
                 ("rec_log_holes_total", "holes in the log"),
                 ("rec_store_failures_total", "stores that failed"),
                 ("rec_unreadable_records_total", "unreadable records"),
+                ("rec_topic_recreated_total", "topics re-created"),
+                ("rec_log_shorter_total", "logs shorter than read"),
             )),
+            decimals=0,
+        ),
+        Panel(
+            "Source topics",
+            "Source topics that do not exist, and partitions of interactions and requests that keep no states.",
+            "short",
+            (
+                ("max(rec_source_topics_missing{$where})", "topics missing"),
+                ("max(rec_added_partitions{$where})", "partitions added"),
+            ),
             decimals=0,
         ),
     ),

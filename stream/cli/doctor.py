@@ -10,9 +10,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import aiokafka.codec
 import kafka.codec
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.errors import GroupIdNotFoundError
 
+from models.contracts import Topics
 from stream.cli.connection import administration
 from stream.cli.doctor_limits import limits, origin_key
 from stream.cli.environment import CommandSettings
@@ -39,6 +41,7 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
             yield from topics
             yield _codecs(admin, settings)
             if all(topic.well for topic in topics):
+                yield _group(admin, settings.topics)
                 yield from limits(admin, settings)
                 yield origin_key(settings)
     except Failure as failure:
@@ -129,3 +132,30 @@ def missing_codecs() -> list[tuple[str, str]]:
         for codec in CODEC_PACKAGES[client]
         if not getattr(module, f"has_{codec}")()
     ]
+
+
+def _group(admin: KafkaAdminClient, topics: Topics) -> Finding:
+    wrong = beyond_the_end(admin, topics)
+    if not wrong:
+        return Finding("group", True, f"what {topics.app_id} has read is on the logs")
+    detail = ", ".join(
+        f"{tp.topic}/{tp.partition} was read up to {read} and ends at {end}"
+        for tp, (read, end) in sorted(wrong.items())
+    )
+    remedy = (
+        "the topic was made again or the broker lost records; workers notice it at their start and go on: see "
+        "TopicRecreated and LogShorter in k8s/alerts.md"
+    )
+    return Finding("group", False, detail, remedy)
+
+
+def beyond_the_end(admin: KafkaAdminClient, topics: Topics) -> dict[TopicPartition, tuple[int, int]]:
+    """Find partitions that the workers' group has read beyond the end of their log: (read up to, end)."""
+    try:
+        committed = admin.list_group_offsets({topics.app_id: None}).get(topics.app_id, {})
+    except GroupIdNotFoundError:
+        return {}  # no worker has ever run
+    names = (topics.interactions, topics.requests, topics.transitions)
+    read = {tp: given.offset for tp, given in committed.items() if tp.topic in names}
+    ends = admin.list_partition_offsets(dict.fromkeys(read, OffsetSpec.LATEST)) if read else {}
+    return {tp: (offset, ends[tp].offset) for tp, offset in read.items() if offset > ends[tp].offset}

@@ -16,6 +16,8 @@ from stream.cli.failures import Failure
 MIB = 2**20
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
+EVENTS, REQUESTS = "events come in", "lists asked for"
+FORWARDED = (EVENTS, REQUESTS)  # purposes of the topics whose added partitions workers can do with
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
     return [
         topic(
             topics.interactions,
-            "events come in",
+            EVENTS,
             {
                 **deleted,
                 "retention.ms": str(30 * DAY_MS),
@@ -73,7 +75,7 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
         topic(topics.users, "user metadata; null erases", compacted),
         topic(
             topics.requests,
-            "lists asked for",
+            REQUESTS,
             # A list is for the time that the broker took the request at, unless the request names another.
             {**deleted, "retention.ms": str(DAY_MS), "message.timestamp.type": "LogAppendTime"},
         ),
@@ -129,10 +131,15 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
 
 def wanted(admin: KafkaAdminClient, settings: CommandSettings) -> list[TopicSpec]:
     """Build the table for a deployment: with the partitions that were asked for, else those that it has."""
-    partitions = settings.partitions
-    if "partitions" not in settings.model_fields_set and settings.topics.interactions in admin.list_topics():
-        (topic,) = admin.describe_topics([settings.topics.interactions])
-        partitions = len(topic["partitions"])
+    partitions, topics = settings.partitions, settings.topics
+    if "partitions" not in settings.model_fields_set:
+        existing_topics = set(admin.list_topics())
+        # the changelog first: users are at home in its partitions, however many the others were given since
+        for name in (topics.user_states, topics.interactions):
+            if name in existing_topics:
+                (topic,) = admin.describe_topics([name])
+                partitions = len(topic["partitions"])
+                break
     return topic_table(settings.topics, partitions=partitions, replication=settings.replication)
 
 
@@ -165,14 +172,8 @@ def differences(specs: Sequence[TopicSpec], found: dict[str, TopicSpec]) -> list
             all_of_them.append(Difference(spec.name, "does not exist", "run `hrnn topics create`"))
             continue
         if topic.partitions != spec.partitions:
-            all_of_them.append(
-                Difference(
-                    spec.name,
-                    f"has {topic.partitions} partitions instead of {spec.partitions}",
-                    f"set HRNN_PARTITIONS={topic.partitions} if all have as many, else begin with new topics "
-                    "under another HRNN_TOPIC_PREFIX: partitions can't be changed without moving users",
-                )
-            )
+            what = f"has {topic.partitions} partitions instead of {spec.partitions}"
+            all_of_them.append(Difference(spec.name, what, _remedy(spec.purpose, topic.partitions, spec.partitions)))
         if topic.replication < spec.replication:
             all_of_them.append(
                 Difference(
@@ -187,6 +188,16 @@ def differences(specs: Sequence[TopicSpec], found: dict[str, TopicSpec]) -> list
                 remedy = "run `hrnn topics create --alter`"
                 all_of_them.append(Difference(spec.name, f"has {name}={held} instead of {value}", remedy, True))
     return all_of_them
+
+
+def _remedy(purpose: str, found: int, wanted: int) -> str:
+    """Say what to do about a topic of another number of partitions."""
+    anew = "else begin with new topics under another HRNN_TOPIC_PREFIX: partitions can't be changed, users would move"
+    if purpose in FORWARDED and found > wanted:
+        return f"workers forward what comes on the {found - wanted} added ones, which may stay so; {anew}"
+    if found < wanted:
+        return f"make it again with {wanted}, or set HRNN_PARTITIONS={found} if all have as many; {anew}"
+    return f"set HRNN_PARTITIONS={found} if all have as many; {anew}"
 
 
 def create(admin: KafkaAdminClient, specs: Sequence[TopicSpec], *, alter: bool = False) -> list[str]:

@@ -43,7 +43,7 @@ def main() -> int:
     settings = WorkerSettings()
     torch.set_num_threads(settings.torch_threads)
     topics = settings.topics
-    partitions = asyncio.run(check_topics(topics, settings.client_options()))
+    partitions = check_topics(topics, settings.client_options()).partitions
     telemetry = Telemetry()
     app = faust.App(
         topics.app_id,

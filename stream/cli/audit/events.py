@@ -29,6 +29,8 @@ class Replayed:
 
     rules: SessionRules
     origins: Origins
+    kept_by: int
+    """How many partitions states are kept by: a user's home is one of them."""
     by_partition: dict[int, Replay] = field(default_factory=dict)
     by_user: dict[User, list[SourcedEvent]] = field(default_factory=dict)
     landed: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -59,12 +61,19 @@ class Replayed:
 
 
 def replay_log(
-    log: Log, rules: SessionRules, origins: Origins, ends: Mapping[int, int], failed: Container[Place] = frozenset()
+    log: Log,
+    rules: SessionRules,
+    origins: Origins,
+    ends: Mapping[int, int],
+    kept_by: int,
+    failed: Container[Place] = frozenset(),
 ) -> Replayed:
     """Replay every partition, each user's events where the user is at home, but those that no worker could decide."""
-    result = Replayed(rules, origins, ends=dict(ends), trimmed=log.trimmed)
+    result = Replayed(rules, origins, kept_by, ends=dict(ends), trimmed=log.trimmed)
     for partition, records in log.records.items():
-        events = []
+        events: list[SourcedEvent] = []
+        places: list[tuple[int, int]] = []
+        epoch = log.epochs.get(partition, 0)
         for record in records:
             origin = origins.of(record)
             if origin:
@@ -73,17 +82,18 @@ def replay_log(
                 event = event_of(record)
             except BadRecord:
                 continue
-            if origin is None and home_of(event.user_id, len(log.records)) != partition:
+            if origin is None and home_of(event.user_id, kept_by) != partition:
                 continue  # it was sent on, and is replayed where it landed
             if (record.topic, partition, record.offset) in failed:
                 result.failed.add((partition, record.offset))
                 continue
-            given = sourced(record, event, origins)
+            given = sourced(record, event, origins, epoch)
             events.append(given)
+            places.append((partition, record.offset))
             result.by_user.setdefault((partition, event.user_id), []).append(given)
         result.by_partition[partition] = replay(rules, HISTORY_EVENTS, events)
-        for given, outcome in zip(events, result.by_partition[partition].outcomes, strict=True):
-            result.outcomes[partition, given.offset] = given, outcome
+        for place, given, outcome in zip(places, events, result.by_partition[partition].outcomes, strict=True):
+            result.outcomes[place] = given, outcome
     return result
 
 
@@ -131,7 +141,7 @@ def _check_outcome(
     _, partition, offset = place
     given, outcome = replayed.outcomes[partition, offset]
     user, origin = (partition, given.event.user_id), given.origin
-    has_list = rec_id(origin.topic, origin.partition, origin.offset) in lists.of_events
+    has_list = rec_id(origin.topic, origin.partition, origin.offset, origin.epoch) in lists.of_events
     if partition in replayed.trimmed:  # whether it is late hangs on events that are gone
         report.applied += has_list
         report.late += not has_list

@@ -84,7 +84,7 @@ def sort_lists(log: Log, interactions: str, report: AuditReport) -> Lists:
 
 def _why_misnamed(given: Recommendation, user: User, interactions: str) -> str:
     source = given.source
-    if given.rec_id != rec_id(source.topic, source.partition, source.offset):
+    if given.rec_id != rec_id(source.topic, source.partition, source.offset, source.epoch):
         return f"of {source.partition}/{source.offset} carries rec_id {given.rec_id}, not its own"
     if (source.topic == interactions) != (given.request_id is None):
         return f"of {source.topic} has the request_id {given.request_id}"
@@ -125,9 +125,9 @@ def _take_in(
     else:
         of_source = one.user, source.topic, source.partition
         before = newest.get(of_source, -1)
-        if source.offset < before:
-            _wrong(report, record, f"of {source.offset} comes after the same user's list of {before}")
-        newest[of_source] = max(before, source.offset)
+        if source.position < before:
+            _wrong(report, record, f"of {source.position} comes after the same user's list of {before}")
+        newest[of_source] = max(before, source.position)
     copies.append(one)
 
 

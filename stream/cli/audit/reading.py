@@ -27,11 +27,13 @@ class Log:
     records: dict[int, list[Record]] = field(default_factory=dict)
     begins: dict[int, int] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
+    """By partition: how often its log began again; 0 is left out."""
 
     @property
     def trimmed(self) -> set[int]:
         """Name the partitions whose first records are gone."""
-        return {partition for partition, begin in self.begins.items() if begin > 0}
+        return {partition for partition, begin in self.begins.items() if begin > 0} | self.epochs.keys()
 
     def has_holes(self, partition: int) -> bool:
         """Tell whether compaction or a retention time has taken records."""

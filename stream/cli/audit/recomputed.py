@@ -68,7 +68,8 @@ class ListCheck:
     def check_requests(self, log: Log, cut: Cut, dead: Mapping[Place, str]) -> None:
         """See that each judged request has an answer that it can have had, or a dead letter."""
         cases: list[list[Job]] = []
-        for records in log.records.values():
+        for partition, records in log.records.items():
+            epoch = log.epochs.get(partition, 0)
             for record in records:
                 place = record.topic, record.partition, record.offset
                 try:
@@ -78,12 +79,12 @@ class ListCheck:
                         self._lose(f"request {record.partition}/{record.offset} ({error.reason}) has no dead letter")
                     continue
                 origin = self._replayed.origins.of(record)
-                if origin is None and home_of(request.user_id, len(log.records)) != record.partition:
-                    if cut.before(record) and rec_id(*place) not in self._lists.of_requests:
+                if origin is None and home_of(request.user_id, self._replayed.kept_by) != record.partition:
+                    if cut.before(record) and rec_id(*place, epoch) not in self._lists.of_requests:
                         self._lose(f"request {record.partition}/{record.offset} has no list")
                     continue
-                source, asked_at = origin or came_first(record)
-                name = rec_id(source.topic, source.partition, source.offset)
+                source, asked_at = origin or came_first(record, epoch)
+                name = rec_id(source.topic, source.partition, source.offset, source.epoch)
                 copies = self._lists.of_requests.get(name, [])
                 if not copies and cut.before(record):
                     if (record.partition, request.user_id) in self._lists.compacted | self._replayed.erased:

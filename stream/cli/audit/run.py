@@ -11,6 +11,7 @@ from models.sessions import SessionRules
 from models.signals import SignalRules
 from stream.cli.audit.events import check_events, dead_letters, failed_events, replay_log
 from stream.cli.audit.lists import sort_lists
+from stream.cli.audit.marks import mark_epochs
 from stream.cli.audit.models import published
 from stream.cli.audit.reading import Cut, Log, reach, read_topic
 from stream.cli.audit.recomputed import ListCheck, ListRules
@@ -101,11 +102,13 @@ def compare(
 ) -> AuditReport:
     """Hold what was read against the replay; `cut` is of the inputs."""
     report, log = AuditReport(), logs.interactions
+    mark_epochs(logs.user_states, logs.item_states, logs.interactions, logs.requests, logs.transitions)
     progress("replaying the log")
     ends = {partition: cut.end(topics.interactions, partition) for partition in log.records}
     dead = dead_letters(logs.dead_letters)
     lists = sort_lists(logs.recommendations, topics.interactions, report)
-    replayed = replay_log(log, settings.rules, settings.origins, ends, failed_events(dead, lists))
+    kept_by = len(logs.user_states.records) or len(log.records)  # a topic may have been given more partitions since
+    replayed = replay_log(log, settings.rules, settings.origins, ends, kept_by, failed_events(dead, lists))
     replayed.erased = erased_users(logs.user_states) | lists.erased
     report.dead_letters = sum(topic == topics.interactions for topic, _, _ in dead)
     check_events(log, cut, replayed, lists, dead, report)

@@ -109,7 +109,7 @@ class SignalCheck:
         wanted, made = self._expected.get(item_id, {}), self._delivered.made.get(item_id, {})
         state, told = self._held.get(item_id), self._told.get(item_id)
         self._report.transitions += len(wanted)
-        partition = home_of(item_id, max(1, len(self._transitions.records)))
+        partition = home_of(item_id, self._replayed.kept_by)
         if self._transitions.trimmed:
             return self._why_told_wrong(item_id, partition, state, told, [])
         if not made and (state or told):

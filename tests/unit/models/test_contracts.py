@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contracts import (
+    MAX_EPOCH,
     MAX_EVENT_VALUE,
+    OFFSET_BITS,
     BadRecord,
     Event,
     RankedItem,
@@ -22,6 +24,8 @@ from models.contracts import (
     decode_request,
     decode_session,
     encode,
+    place_of,
+    position,
     rec_id,
     session_key,
 )
@@ -192,6 +196,28 @@ def test_lists_and_sessions_survive_their_bytes() -> None:
 def test_a_rec_id_is_the_uuid5_of_the_source(topic: str, partition: int, offset: int) -> None:
     expected = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{topic}/{partition}/{offset}"))
     assert rec_id(topic, partition, offset) == expected
+
+
+@given(st.integers(0, 2**31), st.integers(0, 2**40), st.integers(1, MAX_EPOCH))
+def test_a_rec_id_of_a_later_epoch_repeats_none(partition: int, offset: int, epoch: int) -> None:
+    expected = str(uuid.uuid5(uuid.NAMESPACE_URL, f"interactions@{epoch}/{partition}/{offset}"))
+    assert rec_id("interactions", partition, offset, epoch) == expected
+    assert rec_id("interactions", partition, offset, 0) == rec_id("interactions", partition, offset) != expected
+
+
+_places = st.tuples(st.integers(0, MAX_EPOCH), st.integers(0, 2**OFFSET_BITS - 1))
+
+
+@given(_places, _places)
+def test_positions_order_records_by_epoch_and_then_by_offset(one: tuple[int, int], other: tuple[int, int]) -> None:
+    assert (position(*one) < position(*other)) is (one < other)
+    assert place_of(position(*one)) == one
+    assert 0 <= position(*one) < 2**63 - 1  # what states and transitions can hold
+
+
+def test_a_source_says_its_epoch_only_when_there_was_another() -> None:
+    assert encode(Source("interactions", 1, 2)) == b'{"topic":"interactions","partition":1,"offset":2}'
+    assert encode(Source("interactions", 1, 2, 3)) == b'{"topic":"interactions","partition":1,"offset":2,"epoch":3}'
 
 
 def test_session_keys_tell_starts_and_parts_apart() -> None:

@@ -171,14 +171,16 @@ async def test_a_worker_that_finishes_nothing_lags_from_its_assignment_on() -> N
         def assignment(self) -> set[TP]:
             return {A}
 
-        async def seek_to_committed(self) -> dict[TP, int]:
-            return {A: 5}
-
         def highwater(self, tp: TP) -> int:
             return 9
 
     books = Assigned({})
     books.app.sources = {A.topic: None}  # type: ignore[dict-item]
+
+    async def starts_of(assigned: set[TP]) -> dict[TP, int]:
+        return dict.fromkeys(assigned, 5)
+
+    books.app.starts_of = starts_of
     began = time.time()
     await books.perform_seek()
     [(records, seconds)] = books.lag(began + 100.0).values()

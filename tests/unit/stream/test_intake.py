@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from models.contracts import Event
+from models.contracts import Event, position
 from stream.delivery import Batch
 from stream.headers import MAX_HEADERS_BYTES
 from stream.intake import Intake, home_of, sourced, strays, take_in
@@ -62,6 +62,27 @@ def test_an_event_that_was_sent_on_keeps_its_first_place_and_time() -> None:
     assert (given.partition, given.offset, given.now) == (6, 900, 1_700_000_000.123)
     assert (given.origin.partition, given.origin.offset) == (3, 77)
     assert strays(Intake([(arrived, event("u"))]), {}, 8, ORIGINS) == {}
+
+
+def test_an_event_of_a_log_that_began_again_comes_after_all_of_the_old_one() -> None:
+    last_of_old = sourced(record(2, 10**9), event("u"), ORIGINS)
+    first_of_new = sourced(record(2, 0), event("u"), ORIGINS, epoch=1)
+    assert last_of_old.offset < first_of_new.offset
+    assert (first_of_new.origin.offset, first_of_new.origin.epoch) == (0, 1)
+
+
+def test_a_forwarded_event_tells_the_epoch_of_its_first_place() -> None:
+    headers = ORIGINS.forwarded(record(3, 77), "u", 6, epoch=5)
+    given = sourced(record(6, 900, key=b"u", headers=headers), event("u"), ORIGINS, epoch=2)
+    assert given.offset == position(2, 900)
+    assert (given.origin.offset, given.origin.epoch, given.origin.position) == (77, 5, position(5, 77))
+
+
+def test_what_comes_on_an_added_partition_is_always_sent_on() -> None:
+    home = home_of("u", 4)
+    added = record(5, key=b"u", headers=ORIGINS.forwarded(record(home), "u", 5))
+    assert ORIGINS.of(added)
+    assert strays(Intake([(added, event("u")), (record(home), event("u"))]), {}, 4, ORIGINS) == {0: home}
 
 
 def test_headers_that_are_too_large_are_refused_whatever_the_event() -> None:
