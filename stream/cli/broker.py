@@ -11,28 +11,25 @@ import contextlib
 import os
 import random
 import secrets
-import shutil
 import signal
 import socket
 import ssl
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stream.cli.broker_node import BrokerNode, essence
 from stream.cli.failures import Failure
-from stream.cli.kafka_jars import java_command, resolve_jars
 
 START_TIMEOUT_S = 90.0  # 4 s on an idle machine; two busy cores can take ten times as long
-STOP_TIMEOUT_S = 30.0
-DELETE_TIMEOUT_S = 120.0
 PORTS = range(20_000, 32_000)  # below Linux's range for outgoing connections, so that a restart finds its port free
 
-_SETTINGS = {
+# Limits of sizes are Kafka's own defaults, as those of most brokers that this will meet.
+BROKER_SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
@@ -49,8 +46,6 @@ _SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "2000",  # so that fault tests need not wait long for a dead member
-    "message.max.bytes": str(16 * 1024 * 1024),  # the topics' own max.message.bytes decide
-    "replica.fetch.max.bytes": str(16 * 1024 * 1024),
     "num.network.threads": "2",
     "num.io.threads": "4",
     "num.recovery.threads.per.data.dir": "2",
@@ -60,20 +55,6 @@ _SETTINGS = {
     "log.segment.delete.delay.ms": "1000",
     "log.index.size.max.bytes": str(1024 * 1024),
 }
-
-_HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
-_LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
-
-# Reads a line per JVM started (an empty one: none runs). The end of its input means that the parent has gone,
-# however it went: no signal handler runs on kill -9, but the kernel closes the pipe.
-_GUARDIAN = """
-while IFS= read -r line; do child=$line; done
-if [ -n "$child" ]; then
-  kill -9 "$child" 2>/dev/null
-  n=0; while kill -0 "$child" 2>/dev/null && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
-fi
-rm -rf -- "$1"
-"""
 
 
 class LocalKafka:
@@ -89,24 +70,23 @@ class LocalKafka:
         own: bool = False,
         settings: Mapping[str, str] | None = None,
         listeners: Sequence[str] = (),
+        advertised: Mapping[str, str] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         """Prepare one; `own` starts one whatever the environment names (fault tests kill it).
 
         `settings` are broker properties laid over the defaults. `listeners` are further security protocols to serve,
-        beside plain text; `addresses` says where.
+        beside plain text; `advertised` are further plain listeners by name, with the address (of a proxy) that their
+        clients are sent to. `addresses` says where all of them listen.
         """
         self._environ = environ
-        self._listeners = tuple(listeners)
+        self._advertised = dict(advertised or {})
+        self._listeners = (*listeners, *self._advertised)
         self.addresses: dict[str, str] = {}
         self._settings = dict(settings or {})
         self._external = None if own else (environ.get("HRNN_KAFKA_BOOTSTRAP") or None)
         self._bootstrap = self._external or ""
-        self._folder: Path | None = None
-        self._java = ""
-        self._jars: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self._node: BrokerNode | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -121,7 +101,12 @@ class LocalKafka:
     @property
     def pid(self) -> int | None:
         """The JVM's process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return None if self._node is None else self._node.pid
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its data; None when there is none of ours."""
+        return None if self._node is None else self._node.folder
 
     def __enter__(self) -> Self:
         """Start the broker."""
@@ -139,16 +124,13 @@ class LocalKafka:
         if self.external:
             wait_until_serving(self._bootstrap, timeout_s=10.0)
             return
-        if self._folder is not None:
+        if self._node is not None:
             raise RuntimeError("this broker was started before; restart() starts it again on the same data")
-        self._java = java_command(self._environ)
-        self._jars = resolve_jars(self._environ)
-        self._folder = Path(tempfile.mkdtemp(prefix="hrnn-kafka-"))
+        self._node = node = BrokerNode(environ=self._environ)
         atexit.register(self.stop)
         try:
-            self._guardian = _start_guardian(self._folder)
-            self._format()
-            self._launch()
+            node.format(self._properties(), new_cluster_id())
+            self._launch(node)
         except BaseException:
             self.stop()
             raise
@@ -156,28 +138,17 @@ class LocalKafka:
     def stop(self) -> None:
         """End the broker and delete its data; does nothing when it is not running."""
         atexit.unregister(self.stop)
-        # Its data go too, so it need not write them out first.
-        self._end(signal.SIGKILL)
-        if self._guardian is not None and self._guardian.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._guardian.stdin.close()
-            # hundreds of topics are ten thousands of files: on a busy disk that took more than 30 s, and is no failure
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._guardian.wait(timeout=DELETE_TIMEOUT_S)
-            self._guardian = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        node, self._node = self._node, None
+        if node is not None:
+            node.remove()
 
     def kill(self) -> None:
         """End the broker as a power cut would, keeping its data for `restart`."""
-        self._own("kill")
-        self._end(signal.SIGKILL)
+        self._own("kill").end(signal.SIGKILL)
 
     def shut_down(self) -> None:
         """End the broker in good order, keeping its data for `restart`."""
-        self._own("shut down")
-        self._end(signal.SIGTERM)
+        self._own("shut down").end(signal.SIGTERM)
 
     def restart(self) -> None:
         """Start the broker again on the same data and ports, and return when it serves.
@@ -185,99 +156,67 @@ class LocalKafka:
         One that still runs is shut down first. After `kill` it takes 9 s longer: the controller waits that
         long for the broker that it believes alive (broker.session.timeout.ms).
         """
-        self._own("restart")
-        if self.pid is not None:
+        node = self._own("restart")
+        if node.pid is not None:
             self.shut_down()
-        self._launch()
+        self._launch(node)
 
     def pause(self) -> None:
         """Freeze the broker where it stands, until `resume`."""
-        self._own("pause")
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+        self._own("pause").signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen broker go on."""
-        self._own("resume")
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+        self._own("resume").signal(signal.SIGCONT)
 
     def log(self) -> str:
         """What the broker has written to its log so far."""
-        path = None if self._folder is None else self._folder / "broker.log"
-        return path.read_text(errors="replace") if path is not None and path.is_file() else ""
+        return "" if self._node is None else self._node.log()
 
-    def _own(self, verb: str) -> None:
+    def _own(self, verb: str) -> BrokerNode:
         if self.external:
             raise Failure(f"can't {verb} the broker at {self._bootstrap}: it is not ours", "unset HRNN_KAFKA_BOOTSTRAP")
-        if self._folder is None:
+        if self._node is None:
             raise RuntimeError(f"can't {verb} a broker that was never started")
+        return self._node
 
-    def _format(self) -> None:
-        assert self._folder is not None
-        protocols = ("PLAINTEXT", *self._listeners)
-        controller, *ports = _free_ports(1 + len(protocols))
-        self.addresses = {protocol: f"127.0.0.1:{port}" for protocol, port in zip(protocols, ports, strict=True)}
+    def _properties(self) -> dict[str, str]:
+        names = ("PLAINTEXT", *self._listeners)
+        controller, *ports = free_ports(1 + len(names))
+        self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
         self._bootstrap = self.addresses["PLAINTEXT"]
-        served = ",".join(f"{protocol}://{address}" for protocol, address in self.addresses.items())
-        settings = {
-            **_SETTINGS,
-            "listeners": f"{served},CONTROLLER://127.0.0.1:{controller}",
-            "listener.security.protocol.map": ",".join(["CONTROLLER:PLAINTEXT", *(f"{p}:{p}" for p in protocols)]),
-            "advertised.listeners": served,
+        protocols = {name: "PLAINTEXT" if name in self._advertised else name for name in names}
+        return {
+            **BROKER_SETTINGS,
+            "listeners": f"{_listeners(self.addresses)},CONTROLLER://127.0.0.1:{controller}",
+            "listener.security.protocol.map": ",".join(
+                ["CONTROLLER:PLAINTEXT", *(f"{name}:{protocol}" for name, protocol in protocols.items())]
+            ),
+            "advertised.listeners": _listeners(self.addresses | self._advertised),
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "log.dirs": str(self._folder / "data"),
             **self._settings,
         }
-        properties = self._folder / "server.properties"
-        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        cluster = "h" + secrets.token_urlsafe(16)[:21]  # an id that begins with a dash is taken for an option
-        quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-        command = self._command(*quick, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.returncode != 0:
-            said = _essence(answer.stdout + answer.stderr)
-            raise Failure(f"Kafka could not format its storage in {self._folder}:\n{said}", _remedy(self._folder))
 
-    def _command(self, *arguments: str) -> list[str]:
-        return [self._java, *_LOGGING, "-cp", f"{self._jars}/*", *arguments]
+    def _launch(self, node: BrokerNode) -> None:
+        node.launch()
+        wait_for_node(node, self._bootstrap)
 
-    def _launch(self) -> None:
-        assert self._folder is not None
-        with (self._folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(*_HEAP, "kafka.Kafka", str(self._folder / "server.properties")),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                start_new_session=True,  # Ctrl-C is for us: the broker must outlive what still writes to it
-            )
-        self._tell_guardian(str(self._process.pid))
-        try:
-            wait_until_serving(self._bootstrap, timeout_s=START_TIMEOUT_S, process=self._process)
-        except Failure as failure:
-            raise Failure(f"{failure.what}\n{_essence(self.log())}", _remedy(self._folder)) from None
 
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGCONT)  # a frozen one hears nothing else
-            process.send_signal(how)
-        try:
-            process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._tell_guardian("")
+def _listeners(addresses: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in addresses.items())
 
-    def _tell_guardian(self, line: str) -> None:
-        if self._guardian is not None and self._guardian.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._guardian.stdin.write(line.encode() + b"\n")
-                self._guardian.stdin.flush()
+
+def new_cluster_id() -> str:
+    """Draw an id for a cluster."""
+    return "h" + secrets.token_urlsafe(16)[:21]  # an id that begins with a dash is taken for an option
+
+
+def wait_for_node(node: BrokerNode, bootstrap: str) -> None:
+    """Return when a node that was launched serves; raises Failure with the end of its log."""
+    try:
+        wait_until_serving(bootstrap, timeout_s=START_TIMEOUT_S, process=node.process)
+    except Failure as failure:
+        raise Failure(f"{failure.what}\n{essence(node.log())}", node.remedy()) from None
 
 
 def wait_until_serving(
@@ -324,18 +263,8 @@ def answers(address: str, *, timeout_s: float = 2.0, tls: ssl.SSLContext | None 
     return len(head) == 8 and struct.unpack(">ii", head)[1] == 7
 
 
-def _start_guardian(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        ["/bin/sh", "-c", _GUARDIAN, "hrnn-kafka-guardian", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,  # it must survive the signal that ends us
-    )
-
-
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Find free ports that a broker can come back to."""
     found: list[int] = []
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -344,14 +273,3 @@ def _free_ports(count: int) -> list[int]:
         if len(found) == count:
             return found
     raise Failure(f"no free port among {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "end what occupies them")
-
-
-def _essence(log: str) -> str:
-    """Take the last lines that a person can do something with out of a JVM's output: no stack frames."""
-    lines = [line for line in log.splitlines() if line.strip() and not line.lstrip().startswith(("at ", "..."))]
-    return "\n".join(lines[-6:])
-
-
-def _remedy(folder: Path) -> str:
-    space = f"it needs 1 GB of memory and space in {folder.parent}"
-    return f"{space}; or set HRNN_KAFKA_BOOTSTRAP to a broker that runs"

@@ -19,7 +19,7 @@ import signal, sys, time
 from stream.cli.broker import LocalKafka
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 with LocalKafka(own=True) as kafka:
-    print(kafka.bootstrap, kafka.pid, kafka._folder, flush=True)
+    print(kafka.bootstrap, kafka.pid, kafka.folder, flush=True)
     {then}
 """
 
@@ -96,7 +96,7 @@ def test_a_broker_comes_back_with_the_same_address_and_data(broker: LocalKafka) 
     assert not answers(address, timeout_s=0.5)
     broker.resume()
     assert answers(address)
-    folder, last = broker._folder, broker.pid
+    folder, last = broker.folder, broker.pid
     assert folder is not None
     assert last is not None
     broker.pause()  # a frozen one has to end as well
