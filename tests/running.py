@@ -33,14 +33,16 @@ READY_S = 90.0
 class Deployment:
     """Topics under a prefix of their own and the workers that were started on them; all end with the block."""
 
-    def __init__(self, bootstrap: str, prefix: str, folder: Path, partitions: int = 4) -> None:
+    def __init__(self, bootstrap: str, prefix: str, folder: Path, partitions: int = 4, *, replication: int = 1) -> None:
         self.bootstrap = bootstrap
         self.topics = Topics(prefix)
         self.partitions = partitions
         self.folder = folder
         self.workers: list[Process] = []
         with administration(bootstrap) as admin:
-            topic_table.create(admin, topic_table.topic_table(self.topics, partitions=partitions))
+            topic_table.create(
+                admin, topic_table.topic_table(self.topics, partitions=partitions, replication=replication)
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +53,14 @@ class Deployment:
         for worker in self.workers:
             worker.kill()
 
-    def worker(self, name: str = "worker", *, module: str = "stream.cli.main", **environ: str) -> Process:
+    def worker(
+        self,
+        name: str = "worker",
+        *,
+        module: str = "stream.cli.main",
+        process_type: type[Process] = Process,
+        **environ: str,
+    ) -> Process:
         """Make a worker with a data folder of its name, and start it."""
         settings = {
             "HRNN_KAFKA_BOOTSTRAP": self.bootstrap,
@@ -61,12 +70,12 @@ class Deployment:
             "HRNN_DATA_DIR": str(self.data_dir(name)),
         }
         arguments = ["worker"] if module == "stream.cli.main" else []
-        process = Process(name, arguments, self.folder, settings | environ, free_port(), module)
+        process = process_type(name, arguments, self.folder, settings | environ, free_port(), module)
         self.workers.append(process)
         process.start()
         return process
 
-    def ready_worker(self, name: str = "worker", **more: str) -> Process:
+    def ready_worker(self, name: str = "worker", **more: Any) -> Process:
         """Start a worker and wait until it says that it is ready."""
         process = self.worker(name, **more)
         process.wait_ready(READY_S)

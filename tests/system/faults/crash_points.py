@@ -1,0 +1,49 @@
+"""A worker that ends at each marked point of a batch, and goes on after it."""
+
+from __future__ import annotations
+
+import shutil
+
+from tests.system.faults.crashing_worker import POINTS
+from tests.system.faults.result import FaultResult
+from tests.system.faults.scene import Setup, scene
+
+CRASHES = 2  # at each point: the second one hits the batch that the first one left
+BURST = 1400
+
+
+async def crash_points(setup: Setup) -> None:
+    """Visit each point with topics of its own, so that what is found names the point."""
+    for number, point in enumerate(POINTS):
+        part = FaultResult(setup.result.name, setup.seed + number)
+        await crash_at(Setup(setup.bootstrap, setup.folder, part.seed, part, say=setup.say), point)
+        if part.violations:
+            part.failures.append(f"{point} (seed {part.seed}): {part.violations} violations")
+        setup.result.add(part)
+        setup.say(f"{point}: {part.line()}")
+
+
+async def crash_at(setup: Setup, point: str) -> None:
+    """Crash one worker at a point while one user makes half of the traffic."""
+    async with scene(setup) as run:
+        await run.send(100)
+        (steady,) = await run.start_ready("worker")
+        await run.drained()
+        await run.kill(steady)
+        await run.client.send(run.traffic.burst("hot-user", BURST))
+        for _ in range(CRASHES):
+            if point == "restore-midway":  # else the store has all of the changelog already
+                shutil.rmtree(run.deployment.data_dir("worker"))
+            at = str(run.random.randrange(1, 4))
+            crashing = await run.start(
+                "worker", module="tests.system.faults.crashing_worker", CRASH_POINT=point, CRASH_AT=at
+            )
+            run.expect_end(crashing)
+            run.result.faults += 1
+            await run.ended(crashing, 40.0, f"{point} is reached")
+            if crashing.running:
+                await run.kill(crashing)
+            run.workers.remove(crashing)
+            await run.send(200)
+        await run.restart(steady)
+        await run.check()
