@@ -121,6 +121,10 @@ class Scene:
         """Say that a worker's end is the row's own doing, until it is started again."""
         self._expected.add(worker.name)
 
+    def watch_again(self, worker: Process) -> None:
+        """Say that a worker's end is no more the row's own doing."""
+        self._expected.discard(worker.name)
+
     async def watch(self) -> None:
         """Look for workers that ended by themselves, for ever."""
         while True:
