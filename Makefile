@@ -91,6 +91,10 @@ dashboards: install ## Write Grafana's dashboards, docker/grafana/dashboards/*.j
 chaos: install ## Workers killed, stopped and paused under load, then every state and list checked
 	@$(BIN)/python -m tests.system.chaos $(ARGS)
 
+.PHONY: faults
+faults: install ## Every fault by name, brokers and stores too, each followed by the same check (ARGS: --only NAME)
+	@$(BIN)/python -m tests.system.faults $(ARGS)
+
 .PHONY: bench
 bench: install ## A backlog drained by one worker, beside plain Faust agents
 	@$(BIN)/python -m tests.benchmarks.throughput $(ARGS)

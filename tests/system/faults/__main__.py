@@ -22,7 +22,9 @@ from tests.system.faults.rows import ROWS
 from tests.system.faults.scene import Setup
 
 
-async def run_row(name: str, bootstrap: str, folder: Path, seed: int, *, kills: int | None = None) -> FaultResult:
+async def run_row(
+    name: str, bootstrap: str, folder: Path, seed: int, *, kills: int | None = None, short: bool = False
+) -> FaultResult:
     """Run one row on a broker that it leaves as it is; what it raises is a failure of the row."""
     result, began = FaultResult(name, seed), time.monotonic()
 
@@ -30,7 +32,7 @@ async def run_row(name: str, bootstrap: str, folder: Path, seed: int, *, kills: 
         sys.stderr.write(f"{time.monotonic() - began:6.1f} s  {text}\n")
 
     try:
-        await ROWS[name].run(Setup(bootstrap, folder, seed, result, kills, say))
+        await ROWS[name].run(Setup(bootstrap, folder, seed, result, kills, short, say))
     except Exception as error:
         say(f"{name}: FAILED {type(error).__name__}: {error}")
         result.failures.append(f"{type(error).__name__}: {error}")

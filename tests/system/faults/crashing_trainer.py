@@ -61,7 +61,7 @@ def crash_at(step: str) -> None:
     ModelTopic._write = writing  # type: ignore[method-assign]
     if step == "amid-chunks":
         assert hasattr(trainer.publishing, "KafkaProducer")
-        trainer.publishing.KafkaProducer = DyingProducer  # type: ignore[attr-defined]
+        trainer.publishing.KafkaProducer = DyingProducer
 
 
 class DyingProducer(kafka.KafkaProducer):

@@ -62,7 +62,7 @@ async def hot_user(setup: Setup) -> None:
         (worker,) = await run.start_ready()
         await run.send(200)
         await run.drained()
-        for number in range(BURSTS):
+        for number in range(2 if setup.short else BURSTS):
             await run.client.send(run.traffic.burst("hot-user", 2 * HOT_EVENTS))
             given = run.random.randrange(1, HOT_EVENTS)
             await run.answered(given)

@@ -41,6 +41,7 @@ class Setup:
     seed: int
     result: FaultResult
     kills: int | None = None
+    short: bool = False  # for the test suite: fewer rounds of the same
     say: Callable[[str], None] = lambda text: None
 
     @property
