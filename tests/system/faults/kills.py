@@ -23,7 +23,8 @@ async def kill9(setup: Setup) -> None:
     while left > 0:
         some = min(left, KILLS_A_ROUND)
         part = FaultResult(setup.result.name, setup.seed + number)
-        await _kill_some(Setup(setup.bootstrap, setup.folder, part.seed, part, say=setup.say), some)
+        static = number % 2 == 1  # every other round: a member that comes back at once keeps its partitions
+        await _kill_some(Setup(setup.bootstrap, setup.folder, part.seed, part, say=setup.say), some, static)
         left, kills, number = left - some, kills + part.faults, number + 1
         setup.result.add(part)
         setup.say(f"kill9: {kills} kills, {setup.result.violations} violations")
@@ -32,9 +33,12 @@ async def kill9(setup: Setup) -> None:
         setup.result.notes.append(f"0 violations in {kills} kills: <= 3/n = {bound:.4f} a kill at 95 %")
 
 
-async def _kill_some(setup: Setup, kills: int) -> None:
+async def _kill_some(setup: Setup, kills: int, static: bool) -> None:
     async with scene(setup) as run:
-        workers = await run.start_ready("worker-1", "worker-2", "worker-3")
+        workers = [
+            await run.start(name, instance_id=name if static else None) for name in ("worker-1", "worker-2", "worker-3")
+        ]
+        await run.ready()
         async with run.load(rate=100.0):
             while run.result.faults < kills:
                 await asyncio.sleep(run.random.uniform(0.1, 3.0))

@@ -67,15 +67,17 @@ class Scene:
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
-    async def start(self, name: str = "worker", *, forked: bool = True, **environ: str) -> Process:
-        """Make a worker and start it."""
+    async def start(
+        self, name: str = "worker", *, forked: bool = True, instance_id: str | None = None, **environ: str
+    ) -> Process:
+        """Make a worker and start it; with an instance id it is a static member of the group."""
         settings = {
             "HRNN_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             "HRNN_HEARTBEAT_INTERVAL_S": str(HEARTBEAT_S),
             **self.settings,
         }
         kind = ForkedProcess if forked else Process
-        more: dict[str, Any] = settings | environ
+        more: dict[str, Any] = settings | environ | ({"HRNN_INSTANCE_ID": instance_id} if instance_id else {})
         worker = await asyncio.to_thread(lambda: self.deployment.worker(name, process_type=kind, **more))
         self.workers.append(worker)
         return worker
