@@ -69,7 +69,7 @@ async def hot_user(setup: Setup) -> None:
         for number in range(2 if setup.short else BURSTS):
             await run.client.send(run.traffic.burst("hot-user", 2 * HOT_EVENTS))
             given = run.random.randrange(1, HOT_EVENTS)
-            await run.answered(given)
+            await run.until(run.outstanding_at_most(2 * HOT_EVENTS - given), f"{given} lists", 30.0)
             run.note(f"burst {number}: killed with {run.client.outstanding} of {2 * HOT_EVENTS} events without a list")
             await run.kill(worker)
             await run.restart(worker)

@@ -180,10 +180,9 @@ class Scene:
         self.fail(f"{self.client.outstanding} of {self.client.sent} events have no list after {timeout_s:.0f} s")
         return False
 
-    async def answered(self, count: int, timeout_s: float = 30.0) -> bool:
-        """Wait until so many further events have their list."""
-        before = self.client.answers
-        return await self.until(lambda: self.client.answers >= before + count, f"{count} further lists", timeout_s)
+    def outstanding_at_most(self, count: int) -> Callable[[], bool]:
+        """Make the condition that no more than so many events have no list."""
+        return lambda: self.client.outstanding <= count
 
     async def ended(self, worker: Process, timeout_s: float, what: str) -> bool:
         """Wait until a worker has ended."""
