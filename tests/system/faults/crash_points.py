@@ -10,6 +10,7 @@ from tests.system.faults.scene import Setup, scene
 
 CRASHES = 2  # at each point: the second one hits the batch that the first one left
 BURST = 1400
+RESTORE = "restore-midway"
 SHORT_POINTS = ("after-outputs-sent", "after-put-before-changelog", "before-commit", "items-before-signals-ack")
 
 
@@ -27,13 +28,14 @@ async def crash_points(setup: Setup) -> None:
 async def crash_at(setup: Setup, point: str) -> None:
     """Crash one worker at a point while one user makes half of the traffic."""
     async with scene(setup) as run:
-        await run.send(100)
-        (steady,) = await run.start_ready("worker")
-        await run.drained()
-        await run.kill(steady)
         await run.client.send(run.traffic.burst("hot-user", BURST))
+        if point == RESTORE:  # there must be something to restore
+            (first,) = await run.start_ready("worker")
+            await run.drained()
+            await run.stop(first)
+            run.workers.remove(first)
         for _ in range(CRASHES):
-            if point == "restore-midway":  # else the store has all of the changelog already
+            if point == RESTORE:  # else the store has all of the changelog already
                 shutil.rmtree(run.deployment.data_dir("worker"))
             at = str(run.random.randrange(1, 4))
             crashing = await run.start(
@@ -46,5 +48,5 @@ async def crash_at(setup: Setup, point: str) -> None:
                 await run.kill(crashing)
             run.workers.remove(crashing)
             await run.send(200)
-        await run.restart(steady)
+        run.watch_again(await run.start("worker"))
         await run.check()
