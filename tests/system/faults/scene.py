@@ -61,6 +61,7 @@ class Scene:
         self.client = client
         self.traffic = Traffic(self.random)
         self.workers: list[Process] = []
+        self.given_up = False  # a worker ends again and again: whatever waits for it is over
         self.settings: dict[str, str] = {}  # of every worker
         self._expected: set[str] = set()  # names of workers that are down by the row's own doing
         self._starts: dict[str, int] = {}
@@ -96,7 +97,7 @@ class Scene:
 
     async def _ready(self, worker: Process) -> None:
         deadline = time.monotonic() + READY_S
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self.given_up:
             if (await asyncio.to_thread(worker.get, "/readyz"))[0] == 200:
                 return
             await asyncio.sleep(0.1)
@@ -140,6 +141,7 @@ class Scene:
                 starts = self._starts[worker.name] = self._starts.get(worker.name, 0) + 1
                 if starts > MOST_STARTS:
                     self.expect_end(worker)
+                    self.given_up = True
                     self.fail(f"{worker.name} ended {starts} times and was not started again")
                     continue
                 await asyncio.to_thread(worker.start)
@@ -175,8 +177,10 @@ class Scene:
 
     async def drained(self, timeout_s: float = SETTLE_S) -> bool:
         """Wait until every event has its list; if some have not in time, that is a failure of the row."""
-        if await self.client.drained(timeout_s):
-            return True
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and not self.given_up:
+            if await self.client.drained(0.5):
+                return True
         self.fail(f"{self.client.outstanding} of {self.client.sent} events have no list after {timeout_s:.0f} s")
         return False
 
@@ -192,7 +196,7 @@ class Scene:
         """Wait for a condition; one that does not come true in time is a failure of the row."""
         deadline = time.monotonic() + timeout_s
         while not await asyncio.to_thread(condition):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self.given_up:
                 self.fail(f"not within {timeout_s:.0f} s: {what}")
                 return False
             await asyncio.sleep(0.1)
