@@ -247,7 +247,10 @@ class Scene:
 
     def unavailable_s(self) -> float:
         """Tell the longest time that an event waited for its list."""
-        return max((answered - sent for _, sent, answered in self.client.answered), default=0.0)
+        waited = [answered - sent for _, sent, answered in self.client.answered]
+        now = time.perf_counter()
+        waited += [now - sent.at for sent in self.client._outstanding.values()]
+        return max(waited, default=0.0)
 
     def note(self, text: str) -> None:
         """Keep something to read."""
