@@ -10,17 +10,19 @@ from models.sessions import SessionRules
 from models.state import HISTORY_EVENTS, HistoryEvent
 from stream.cli.audit import _read
 from stream.cli.connection import client_options
-from stream.intake import home_of, origin_of, sourced
+from stream.intake import home_of, sourced
 from stream.log_reader import Record
+from stream.origins import Origins, origins_for
 
 
 async def wrong_sessions(bootstrap: str, topics: Topics) -> list[str]:
     """Say of each session that is missing, wrong or unexpected, how."""
     options, rules = client_options(bootstrap, "hrnn-faults"), SessionRules()
     log = await _read(options, topics.interactions)
+    origins = await origins_for(None, topics, options)
     expected: dict[str, SessionRecord] = {}
     for partition, records in log.items():
-        for user_id, history in _histories(rules, partition, records, len(log)).items():
+        for user_id, history in _histories(rules, partition, records, len(log), origins).items():
             expected |= dict(_sessions(rules, user_id, history))
     found = _newest(await _read(options, topics.sessions))
     wrong = [
@@ -36,7 +38,7 @@ def _difference(expected: SessionRecord, found: SessionRecord) -> str:
 
 
 def _histories(
-    rules: SessionRules, partition: int, records: Sequence[Record], partitions: int
+    rules: SessionRules, partition: int, records: Sequence[Record], partitions: int, origins: Origins
 ) -> Mapping[str, list[HistoryEvent]]:
     events = []
     for record in records:
@@ -44,8 +46,8 @@ def _histories(
             event = decode_event(record.value)
         except BadRecord:
             continue
-        if origin_of(record) is not None or home_of(event.user_id, partitions) == partition:
-            events.append(sourced(record, event))
+        if origins.of(record) is not None or home_of(event.user_id, partitions) == partition:
+            events.append(sourced(record, event, origins))
     return replay(rules, HISTORY_EVENTS, events).histories
 
 
