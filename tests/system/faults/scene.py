@@ -296,5 +296,6 @@ async def scene(
 def last_error(worker: Process) -> str:
     """Find the last line of a worker's log that says what went wrong."""
     lines = worker.log_tail(400).splitlines()
-    wrong = [line for line in lines if any(word in line for word in ("rror", "xception", "crash", "orruption"))]
-    return (wrong or lines or [""])[-1][-300:]
+    named = [line for line in lines if "Error" in line or "Corruption" in line]
+    wrong = [line for line in lines if "rror" in line or "xception" in line]
+    return (named or wrong or lines or [""])[-1][-300:]
