@@ -21,7 +21,7 @@ from tests.unit.trainer.made import session
 from trainer.publishing import ModelTopic, NoSuchVersion
 
 ITEMS = 12
-READ_EVERY_S = 0.05
+READ_EVERY_S = 0.1
 SETTINGS = {
     "HRNN_TRAIN_INTERVAL_S": "0",
     "HRNN_TRAIN_MIN_NEW_EVENTS": "100",
@@ -127,7 +127,6 @@ def _trainer(run: Scene, name: str, **environ: str) -> Process:
     settings: dict[str, Any] = {
         "HRNN_KAFKA_BOOTSTRAP": run.deployment.bootstrap,
         "HRNN_TOPIC_PREFIX": run.deployment.topics.prefix,
-        "HRNN_TRAINER_DIR": str(run.deployment.folder / "trainer-data"),
         **SETTINGS,
         **environ,
     }
