@@ -11,7 +11,7 @@ from tests.system.faults.scene import Setup, scene
 CRASHES = 2  # at each point: the second one hits the batch that the first one left
 BURST = 1400
 RESTORE = "restore-midway"
-SHORT_POINTS = ("after-outputs-sent", "after-put-before-changelog", "before-commit", "items-before-signals-ack")
+SHORT_POINTS = ("after-outputs-sent", "after-put-before-changelog", "items-before-signals-ack")
 
 
 async def crash_points(setup: Setup) -> None:
