@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import shutil
 import sys
@@ -59,6 +60,8 @@ def main() -> int:
         for name, row in ROWS.items():
             sys.stdout.write(f"{name:<16} {row.summary}\n")
         return 0
+    for name in ("aiokafka", "kafka"):  # the harness's own clients say the same twice a second while a broker is down
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
     folder = Path(tempfile.mkdtemp(prefix="hrnn-faults-"))
     sys.stderr.write(f"seed {seed}, logs in {folder}\n")
