@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
-COUNTS = ("lost", "wrong_states", "wrong_lists", "wrong_sessions", "wrong_signals", "process_exits")
+COUNTS = ("lost", "wrong_states", "wrong_lists", "wrong_sessions", "wrong_signals", "wrong_stores", "process_exits")
 
 
 @dataclass
@@ -21,6 +21,7 @@ class FaultResult:
     wrong_lists: int = 0
     wrong_sessions: int = 0
     wrong_signals: int = 0
+    wrong_stores: int = 0
     process_exits: int = 0  # but for those that the row itself is about
     unavailable_s: float = 0.0  # the longest time that an event waited for its list
     duration_s: float = 0.0
