@@ -198,6 +198,8 @@ class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The id of the signal snapshot (see `snapshot_id`); None for a list made without signals."""
     snapshot: SignalSnapshot | None = None
     """What the id stands for: in the first list of a batch, for all of the batch."""
+    error: str | None = None
+    """Why a request was refused, "reason: detail"; there are no items then, and the user's list before stands."""
 
 
 class SessionRecord(msgspec.Struct, frozen=True, gc=False):
@@ -210,9 +212,17 @@ class SessionRecord(msgspec.Struct, frozen=True, gc=False):
     events: list[tuple[str, float, str | None, float | None]]
 
 
-_Incoming = TypeVar("_Incoming", Event, Request)
+class Asker(msgspec.Struct, frozen=True, gc=False):
+    """Who asked, of a request that may be wrong in everything else."""
+
+    request_id: str
+    user_id: str
+
+
+_Incoming = TypeVar("_Incoming", Event, Request, Asker)
 _event_decoder = msgspec.json.Decoder(Event)
 _request_decoder = msgspec.json.Decoder(Request)
+_asker_decoder = msgspec.json.Decoder(Asker)
 _recommendation_decoder = msgspec.json.Decoder(Recommendation)
 _session_decoder = msgspec.json.Decoder(SessionRecord)
 _encoder = msgspec.json.Encoder()
@@ -250,6 +260,17 @@ def decode_request(value: bytes | None) -> Request:
     if request.k is not None and not 1 <= request.k <= MAX_REQUESTED_ITEMS:
         raise BadRecord("bad_value", f"k is {request.k}; 1 to {MAX_REQUESTED_ITEMS} items can be asked for")
     return request
+
+
+def decode_asker(value: bytes | None) -> Asker | None:
+    """Read who sent a request that was refused; None if it does not say so."""
+    try:
+        asker = _decode(_asker_decoder, value, "a request", MAX_REQUEST_BYTES)
+        _check_id("request_id", asker.request_id)
+        _check_id("user_id", asker.user_id)
+    except BadRecord:
+        return None
+    return asker
 
 
 def _decode(decoder: msgspec.json.Decoder[_Incoming], value: bytes | None, kind: str, most_bytes: int) -> _Incoming:

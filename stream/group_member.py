@@ -115,7 +115,8 @@ class GroupMember(GroupCoordinator):
 
     def reset_generation(self) -> None:
         """Forget the membership; a static one first asks for it again, under its member id."""
-        if self._group_instance_id and not self._rejoining_as_before:
+        # a heartbeat and several commits may each hear that the member is unknown: only the first has its id still
+        if self._group_instance_id and self.member_id and not self._rejoining_as_before:
             self._member_id_before = self.member_id
         cast(Any, super()).reset_generation()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models import contracts
-from models.contracts import BadRecord, Recommendation, Request, Topics
+from models.contracts import BadRecord, Recommendation, Request, Topics, decode_asker, rec_id
 from models.recommender import Recommender
 from models.walk import SourcedRequest
 from stream.delivery import Batch, BatchApp
@@ -33,6 +33,8 @@ class Asked:
     """Requests whose user is at home in another partition."""
     rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
     answers: list[Recommendation] = field(default_factory=list)
+    refusals: list[Recommendation] = field(default_factory=list)
+    """Answers that say why there is no list, to rejects that say who asked."""
 
 
 class RequestStage:
@@ -74,6 +76,9 @@ class RequestStage:
         outputs: dict[int, list[tuple[bytes, bytes]]] = {}
         for (_, sourced), answer in zip(asked.here, asked.answers, strict=True):
             outputs.setdefault(sourced.partition, []).append((answer.user_id.encode(), contracts.encode(answer)))
+        for answer in asked.refusals:
+            home = home_of(answer.user_id, self._partitions)
+            outputs.setdefault(home, []).append((answer.user_id.encode(), contracts.encode(answer)))
         sent: list[asyncio.Future[Any]] = []
         for partition, records in outputs.items():
             sent += [each.acked for each in await append(producer, self._topics.recommendations, partition, records)]
@@ -106,6 +111,9 @@ class RequestStage:
                     request = request_of(record)
                 except BadRecord as error:
                     asked.rejects.append((record, error))
+                    epoch = self._app.epoch_of(record.topic, record.partition)
+                    if refusal := refusal_of(record, error, epoch, time.time()):
+                        asked.refusals.append(refusal)
                     continue
                 came = self._origins.of(record)
                 home = home_of(request.user_id, self._partitions)
@@ -125,3 +133,23 @@ class RequestStage:
         now = time.time()
         for _, sourced in asked.here:
             telemetry.request_latency.observe(now - sourced.now)
+
+
+def refusal_of(record: Record, error: BadRecord, epoch: int, generated_at: float) -> Recommendation | None:
+    """Answer a request that is refused with the reason; None if it does not say who asks."""
+    asker = decode_asker(record.value)
+    if asker is None:
+        return None
+    source = came_first(record, epoch).source
+    return Recommendation(
+        rec_id=rec_id(source.topic, source.partition, source.offset, source.epoch),
+        user_id=asker.user_id,
+        items=[],
+        model_version="",
+        session_id="",
+        event_time=record.timestamp / 1000,
+        generated_at=generated_at,
+        source=source,
+        request_id=asker.request_id,
+        error=str(error),
+    )

@@ -118,3 +118,22 @@ def test_events_and_requests_side_by_side(running: Deployment) -> None:
 
     assert asyncio.run(both()) >= 20
     assert running.workers[0].metric("rec_requests_total", 'result="answered"') >= 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"k": 100_000}, "bad_value: k is 100000"),
+        ({"at": "soon"}, "wrong_type: "),
+        ({"at": 1_700_000_000_000}, "bad_timestamp: "),
+    ],
+)
+def test_a_request_that_is_refused_is_answered_with_the_reason(
+    running: Deployment, wrong: dict[str, object], said: str
+) -> None:
+    name = f"refused {said}"
+    request(running, json.dumps({"request_id": name, "user_id": "asker", **wrong}).encode(), b"asker")
+    given = answer(running, name)
+    assert given.error is not None
+    assert given.error.startswith(said)
+    assert (given.user_id, given.items, given.model_version) == ("asker", [], "")

@@ -48,6 +48,8 @@ class Lists:
 
     of_events: dict[str, list[Given]] = field(default_factory=dict)
     of_requests: dict[str, list[Given]] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    """By rec_id: why a request was refused, as its answer says."""
     snapshots: dict[str, tuple[str, SignalSnapshot]] = field(default_factory=dict)
     """By its id: a model's version, and the signals that it was read with."""
     erased: set[User] = field(default_factory=set)
@@ -75,6 +77,9 @@ def sort_lists(log: Log, interactions: str, report: AuditReport) -> Lists:
                 continue
             if why := _why_misnamed(given, user, interactions):
                 _wrong(report, record, why)
+                continue
+            if given.error is not None:
+                lists.refusals[given.rec_id] = given.error
                 continue
             _take_in(given, record, lists, newest, report)
     report.recommendations = len(lists.of_events)

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from models.contracts import POPULARITY, BadRecord, Request, rec_id, session_key
+from models.contracts import POPULARITY, BadRecord, Request, decode_asker, rec_id, session_key
 from models.state import HistoryEvent
 from models.weights import ServingModel
 from stream.cli.audit.events import Replayed
@@ -77,6 +77,9 @@ class ListCheck:
                 except BadRecord as error:
                     if cut.before(record) and dead.get(place) != error.reason:
                         self._lose(f"request {record.partition}/{record.offset} ({error.reason}) has no dead letter")
+                    asks = decode_asker(record.value) is not None
+                    if cut.before(record) and asks and self._lists.refusals.get(rec_id(*place, epoch)) != str(error):
+                        self._lose(f"request {record.partition}/{record.offset} ({error.reason}) has no answer")
                     continue
                 origin = self._replayed.origins.of(record)
                 if origin is None and home_of(request.user_id, self._replayed.kept_by) != record.partition:

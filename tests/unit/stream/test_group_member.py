@@ -74,6 +74,7 @@ async def test_a_static_member_asks_for_its_old_id_once(monkeypatch: pytest.Monk
         member = await member_of(instance_id)
         member.member_id = "id-1"
         member.reset_generation()
+        member.reset_generation()  # as a commit hears it, too
         assert member.member_id == "", "the heartbeats of the old membership end"
         await member._do_rejoin_group(cast(Any, None))
         await member._do_rejoin_group(cast(Any, None))

@@ -39,7 +39,7 @@ def test_every_stage_refuses_them() -> None:
     taken = intake.take_in(Batch("interactions", 1, 0.0, {TP("interactions", 2): 5}, {TP("interactions", 2): [GONE]}))
     assert reasons(taken.rejects) == ["unreadable"]
     assert reasons(item_stage.take_in([[GONE]]).rejects) == ["unreadable"]
-    stage: Any = SimpleNamespace(_partitions=8)
+    stage: Any = SimpleNamespace(_partitions=8, _app=SimpleNamespace(epoch_of=lambda topic, partition: 0))
     assert reasons(RequestStage._take_in(stage, [[GONE]]).rejects) == ["unreadable"]
 
 
