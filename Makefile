@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(MAKE) --no-print-directory check-tools
 	@echo "installing into $(VENV), some 2 minutes: torch from PyPI brings 5 GB (see HRNN_TORCH_INDEX)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@set -e; pip="$(BIN)/python -m pip --disable-pip-version-check --quiet"; \
+	@set -e; test -t 1 && quiet= || quiet=--quiet; pip="$(BIN)/python -m pip --disable-pip-version-check $$quiet"; \
 	if [ -n "$$HRNN_TORCH_INDEX" ]; then \
 		version=$$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements.lock); \
 		awk '/^[^ ]/{out = ($$0 ~ /$(TORCH_PACKAGES)/)} !out' requirements.lock > $(VENV)/without-torch.lock; \

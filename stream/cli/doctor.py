@@ -16,6 +16,7 @@ from kafka.errors import GroupIdNotFoundError
 
 from models.contracts import Topics
 from stream.cli.connection import administration
+from stream.cli.doctor_clock import clock
 from stream.cli.doctor_limits import limits, origin_key
 from stream.cli.environment import CommandSettings
 from stream.cli.failures import Failure
@@ -42,6 +43,7 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
             yield _codecs(admin, settings)
             if all(topic.well for topic in topics):
                 yield _group(admin, settings.topics)
+                yield clock(admin, settings.topics, time.time())
                 yield from limits(admin, settings)
                 yield origin_key(settings)
     except Failure as failure:

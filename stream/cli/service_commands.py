@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import signal
+import tempfile
 import threading
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -33,6 +35,7 @@ def worker() -> None:
     from stream.topic_check import TopicsNotReady
 
     settings = load(WorkerSettings)
+    require_folder(settings.data_dir)
     process = StreamWorker(settings)
     server = MetricsServer(
         process.registry,
@@ -52,6 +55,18 @@ def worker() -> None:
     # All is written; to take the interpreter apart, torch with it, costs seconds that the successor's users wait for.
     logging.shutdown()
     os._exit(status)
+
+
+def require_folder(path: Path) -> None:
+    """Make the folder of the stores and write in it; raises Failure if that can't be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise Failure(
+            f"can't write in {path}: {error.strerror}", "set HRNN_DATA_DIR to a folder that this user may write in"
+        ) from None
 
 
 def trainer(

@@ -218,7 +218,7 @@ def test_the_doctor_finds_each_thing_that_is_wrong(hrnn: Hrnn, kafka: str, topic
     publish(kafka, Topics(topic_prefix), "v1", torn=True)
     assert subjects()[0] == 1
     publish(kafka, Topics(topic_prefix), "v2")
-    names = ("versions", "broker", "topics", "codecs", "limits", "origin key", "model")
+    names = ("versions", "broker", "topics", "codecs", "clock", "limits", "origin key", "model")
     well = dict.fromkeys(names, True)
     assert subjects() == (0, well)
 
