@@ -53,52 +53,69 @@ class Topics:
 
     @property
     def interactions(self) -> str:
-        """Name the topic that events come in by."""
+        """Name the topic that events come in by: key user_id, value `Event`, 30 days.
+
+        Events that are on another partition than their user's are forwarded there, with a signed header `hrnn-origin`.
+        """
         return self.prefix + "interactions"
 
     @property
     def items(self) -> str:
-        """Name the compacted topic of item metadata."""
+        """Name the compacted topic of item metadata, by item_id; nothing reads it yet."""
         return self.prefix + "items"
 
     @property
     def users(self) -> str:
-        """Name the compacted topic of user metadata."""
+        """Name the compacted topic of user metadata, by user_id; nothing reads it yet."""
         return self.prefix + "users"
 
     @property
     def requests(self) -> str:
-        """Name the topic that asks for lists."""
+        """Name the topic that asks for lists: key user_id, value `Request`, one day."""
         return self.prefix + "requests"
 
     @property
     def recommendations(self) -> str:
-        """Name the topic that lists go out by."""
+        """Name the topic that lists go out by: key user_id, value `Recommendation`.
+
+        It is compacted after a day. A list may occur twice, under one rec_id.
+        """
         return self.prefix + "recommendations"
 
     @property
     def transitions(self) -> str:
-        """Name the internal topic from the user stage to the item stage."""
+        """Name the internal topic from the user stage to the item stage: no key, by items' partitions, seven days.
+
+        A record is binary: what a batch of events means to a partition's items (`signals.encode_transitions`).
+        """
         return self.prefix + "transitions"
 
     @property
     def signals(self) -> str:
-        """Name the compacted topic of live item signals."""
+        """Name the compacted topic of live item signals: key item_id, value `signals.SignalRecord`."""
         return self.prefix + "signals"
 
     @property
     def sessions(self) -> str:
-        """Name the compacted topic that training reads."""
+        """Name the compacted topic that training reads: key `session_key`, value `SessionRecord`."""
         return self.prefix + "sessions"
 
     @property
     def models(self) -> str:
-        """Name the compacted topic of weights, manifests and the pointer."""
+        """Name the compacted topic of weights, manifests and the pointer, with one partition.
+
+        Keys are `chunk/<version>/<n>` (safetensors bytes), `manifest/<version>` and `current` (JSON), written in this
+        order, so that a torn publish is invisible.
+        """
         return self.prefix + "models"
 
     @property
     def dead_letters(self) -> str:
-        """Name the topic of records that could not be applied."""
+        """Name the topic of records that could not be applied: key, value and headers as they came, 30 days.
+
+        Headers are added: reason, detail, source-topic, source-partition, source-offset, source-timestamp;
+        `truncated` where something was cut, source-first-offset where the letter stands for a whole batch.
+        """
         return self.prefix + "dead-letters"
 
     @property
@@ -108,12 +125,12 @@ class Topics:
 
     @property
     def user_states(self) -> str:
-        """Name the changelog of the table of users' states (Faust's own naming)."""
+        """Name the changelog of users' states, by user_id (Faust's own naming); never add partitions to it."""
         return f"{self.app_id}-users-changelog"
 
     @property
     def item_states(self) -> str:
-        """Name the changelog of the table of items' signals (Faust's own naming)."""
+        """Name the changelog of items' signals, by item_id (Faust's own naming)."""
         return f"{self.app_id}-items-changelog"
 
 

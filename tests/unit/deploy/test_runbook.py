@@ -31,7 +31,7 @@ def test_every_variable_exists() -> None:
 
 def test_every_command_and_option_exists() -> None:
     commands: Any = typer.main.get_command(app)
-    found = re.findall(r"(?<!-n )\bhrnn ((?:[a-z]+ ?)+)((?:--[a-z-]+(?: \d+)? ?)*)", RUNBOOK)
+    found = re.findall(r"(?<!-n )\bhrnn ((?:[a-z]+(?:-[a-z]+)* ?)+)((?:--[a-z-]+(?: \d+)? ?)*)", RUNBOOK)
     assert len(found) > 5
     for words, options in found:
         command = commands
