@@ -25,8 +25,6 @@ MAX_ID_CHARS = 256  # Amazon Personalize's own limit for USER_ID and ITEM_ID
 MAX_EVENT_TYPE_CHARS = 256  # Personalize's own for EVENT_TYPE, too; a state keeps 100 of them
 MAX_EVENT_BYTES = 64 * 1024  # an interaction is some 200 bytes; more is a mistake at the producer
 MAX_REQUEST_BYTES = 64 * 1024  # a request is as small
-MAX_EVENT_TYPE_CHARS = 256  # as ids: a name, of which there are few
-MAX_EVENT_VALUE = 1e12  # its square is far from overflow, and no price, rating or duration is larger
 MAX_REQUESTED_ITEMS = 500  # Amazon Personalize's own limit for numResults
 
 OFFSET_BITS = 47  # of a position: 140 trillion records in a partition, and 65,535 epochs
