@@ -197,7 +197,7 @@ def _send_forged(run: Scene) -> list[tuple[int, int]]:
     now_ms = int(time.time() * 1000)
     places: list[tuple[int, int]] = []
     try:
-        for number, user_id in enumerate([f"forger-{n}" for n in range(4)] + ["user-1", "user-2"]):
+        for number, user_id in enumerate([f"forger-{n}" for n in range(6)]):
             home = home_of(user_id, partitions)
             other = (home + 1) % partitions
             headers = [
