@@ -80,8 +80,7 @@ class BatchRecovery(Recovery):
             except StoreNotWritable as failure:
                 self.tables.store_failure = str(failure)
                 log.error("restore failed, will retry: %s", failure)
-                if await self.wait_for_stopped(cast(Any, self.signal_recovery_start), timeout=STORE_RETRY_S):
-                    break
+                await self._pause(STORE_RETRY_S)
                 self.restore_again()
             except ServiceStopped:
                 break
@@ -90,9 +89,13 @@ class BatchRecovery(Recovery):
                 if not (unsent or is_transient(error)):
                     raise
                 # the same round again, unless a rebalance begins one: there is nothing to serve without it
-                pause = asyncio.ensure_future(asyncio.sleep(self.spell.failed(error)))
-                await self.wait_first(pause, cast(Any, self.signal_recovery_start))
+                await self._pause(self.spell.failed(error))
                 self.signal_recovery_start.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless a rebalance begins the next round or the service ends."""
+        # not wait_for_stopped with a timeout: when that is over it says "stopped", and no round would follow
+        await self.wait_first(asyncio.ensure_future(asyncio.sleep(seconds)), cast(Any, self.signal_recovery_start))
 
     async def start_over(self) -> None:
         """Restore, seek and resume again without a rebalance: what was read so far is finished first."""

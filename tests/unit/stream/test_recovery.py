@@ -1,15 +1,21 @@
-"""Which stores a restore believes, and from which offset on it reads."""
+"""Which stores a restore believes, from which offset on it reads, and when it is tried again."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from faust.tables.manager import TableManager
 
+from stream import recovery
 from stream.changelog import Changelog
-from stream.recovery import held_up_to
+from stream.delivery import BatchApp
+from stream.recovery import BatchRecovery, held_up_to
 from stream.stores import StoreIdentity, StoreNotWritable
 from stream.topic_identity import TopicIdentities
 from tests.unit.stream.made import TOPIC, made_changelog, records, value
@@ -91,3 +97,37 @@ def test_a_store_whose_write_failed_is_opened_again(changelog: Changelog) -> Non
         changelog.read(0, [b"ann"])
     assert held_up_to(changelog, 0, 100, CLUSTER) == 41
     assert changelog.read(0, [b"ann"]) == [value(5)]
+
+
+class Rounds(BatchRecovery):
+    """A recovery whose rounds end as they are told to."""
+
+    ends: list[Exception]
+
+    async def _restore_and_resume(self, generation: int) -> None:
+        if self.ends:
+            raise self.ends.pop(0)
+        self.completed.set()
+        self.signal_recovery_start.clear()
+
+
+async def test_a_round_that_a_full_disk_ends_is_tried_again_until_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "STORE_RETRY_S", 0.01)
+    app = BatchApp("unused", broker="kafka://unused", web_enabled=False)
+    rounds = Rounds(app, cast(TableManager, SimpleNamespace(store_failure="")))
+    rounds.ends = [StoreNotWritable(0, "No space left on device"), StoreNotWritable(0, "No space left on device")]
+    rounds.completed.clear()
+    rounds.signal_recovery_start.set()
+    task = asyncio.ensure_future(cast(Any, BatchRecovery._restart_recovery).fun(rounds))
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.wait(
+                [task, waiting := asyncio.ensure_future(rounds.completed.wait())], return_when="FIRST_COMPLETED"
+            )
+            assert waiting.done(), "the service gave up"
+            assert rounds.ends == []
+    finally:
+        task.cancel()
+        waiting.cancel()
