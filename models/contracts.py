@@ -198,7 +198,12 @@ class SignalSnapshot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One list for one user, as it goes out on `recommendations`."""
+    """One list for one user, as it goes out on `recommendations`.
+
+    Of two lists of a user that answer no request, of one source partition, the one with the higher source offset (the
+    higher epoch first) is newer, whatever order the topic has them in: lists of a worker that was cut off may arrive
+    after those of the partition's new owner.
+    """
 
     rec_id: str
     user_id: str
@@ -218,7 +223,13 @@ class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, gc=False):
-    """One session of one user so far; `events` are [item_id, timestamp, event_type, event_value]."""
+    """One session of one user so far; `events` are [item_id, timestamp, event_type, event_value].
+
+    A session's record only grows, and it is written again with each event. Of two records of one key the one with more
+    events is right, whatever order the topic has them in; of two with as many, the later. Records of a worker that was
+    cut off may arrive after those of the partition's new owner, so the last one may be shorter. A null erases: only
+    records after it count.
+    """
 
     user_id: str
     session_id: str
@@ -234,12 +245,17 @@ class Asker(msgspec.Struct, frozen=True, gc=False):
     user_id: str
 
 
+class _EventsOnly(msgspec.Struct, frozen=True, gc=False):
+    events: list[msgspec.Raw]
+
+
 _Incoming = TypeVar("_Incoming", Event, Request, Asker)
 _event_decoder = msgspec.json.Decoder(Event)
 _request_decoder = msgspec.json.Decoder(Request)
 _asker_decoder = msgspec.json.Decoder(Asker)
 _recommendation_decoder = msgspec.json.Decoder(Recommendation)
 _session_decoder = msgspec.json.Decoder(SessionRecord)
+_events_only_decoder = msgspec.json.Decoder(_EventsOnly)
 _encoder = msgspec.json.Encoder()
 _NAMESPACE = uuid.NAMESPACE_URL.bytes
 
@@ -328,6 +344,11 @@ def decode_recommendation(value: bytes) -> Recommendation:
 def decode_session(value: bytes) -> SessionRecord:
     """Read a session back; raises msgspec.DecodeError for bytes that hold none."""
     return _session_decoder.decode(value)
+
+
+def count_session_events(value: bytes) -> int:
+    """Count a session's events without reading them; raises msgspec.DecodeError for bytes that hold no session."""
+    return len(_events_only_decoder.decode(value).events)
 
 
 def encode(record: Any) -> bytes:

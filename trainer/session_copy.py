@@ -7,13 +7,14 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from models.contracts import SessionRecord, decode_session
+from models.contracts import SessionRecord, count_session_events, decode_session
 from trainer.copy_file import DamagedCopy, delete_copy, is_damage, open_copy, why_unusable
 from trainer.log_reader import LogReader
 from trainer.selection import ALL, EVERYTHING, Limits, Selection, sample, user_hash, user_of_key
@@ -26,11 +27,19 @@ COPY_LIFE_S = 12 * 3600.0
 MOST_BAD_LOGGED = 100
 """Bad records that are logged each; all are counted in rec_bad_session_records."""
 
+# A session only grows: a shorter record that comes later is an older one, of a worker that was cut off.
+_KEEP_LONGER = """
+INSERT INTO sessions (user_hash, key, until, events, checksum, value) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (user_hash, key) DO UPDATE
+SET until = excluded.until, events = excluded.events, checksum = excluded.checksum, value = excluded.value
+WHERE excluded.events >= sessions.events
+"""
+
 log = logging.getLogger(__name__)
 
 
 class SessionCopy:
-    """What `sessions` holds, by key, and the offsets that it was read up to.
+    """What `sessions` holds, the longest record of each key, and the offsets that it was read up to.
 
     In SQLite, because records and offsets must be written together or not at all, in memory or in a file. It is a
     cache: a damaged file is deleted, and the next update reads the topic again.
@@ -197,32 +206,57 @@ class SessionCopy:
 
     def _apply(self, records: list[Any], positions: dict[int, int], now: float) -> None:
         """Write records and the offsets after them, at once."""
-        newest = {record.key: record for record in records}  # a session that grew comes many times: decode it once
+        of_keys: dict[bytes | None, list[Any]] = {}
+        for record in records:
+            of_keys.setdefault(record.key, []).append(record)
         written: list[tuple[int, bytes, float, int, int, bytes]] = []
         removed: list[tuple[int, bytes]] = []
-        for key, record in newest.items():
+        for key, of_key in of_keys.items():
             try:
                 if key is None:
                     raise BadSession("it has no key")
                 user = user_hash(user_of_key(key))
-                if record.value is None:
-                    removed.append((user, key))
-                    continue
-                session = decode_session(record.value)
-                check_session(session, now)
-            except (msgspec.DecodeError, UnicodeDecodeError, BadSession) as error:
-                self._skip(record, error)
+            except (UnicodeDecodeError, BadSession) as error:
+                self._skip(of_key[-1], error)
                 continue
-            until = max(event[1] for event in session.events)
-            checksum = crc32(record.value, crc32(key))
-            written.append((user, key, until, len(session.events), checksum, record.value))
+            nulls = [n for n, record in enumerate(of_key) if record.value is None]
+            if nulls:
+                removed.append((user, key))
+                of_key = of_key[nulls[-1] + 1 :]
+            found = self._longest(of_key, now)
+            if found is not None:
+                session, value = found
+                until = max(event[1] for event in session.events)
+                written.append((user, key, until, len(session.events), crc32(value, crc32(key)), value))
         with self._database as transaction:
-            transaction.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?)", written)
+            # first: what comes with a null in one batch is only what follows it
             transaction.executemany("DELETE FROM sessions WHERE user_hash = ? AND key = ?", removed)
+            transaction.executemany(_KEEP_LONGER, written)
             transaction.executemany(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
                 [(n, offset, _position_checksum(n, offset)) for n, offset in positions.items()],
             )
+
+    def _longest(self, records: list[Any], now: float) -> tuple[SessionRecord, bytes] | None:
+        """Give the session with most events of one key's records, of as many the later, and its bytes.
+
+        A session that grew comes many times: its records are counted, and only the longest is decoded.
+        """
+        counted: list[tuple[int, int, Any]] = []
+        for number, record in enumerate(records):
+            try:
+                counted.append((count_session_events(record.value), number, record))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._skip(record, error)
+        for _, _, record in sorted(counted, key=itemgetter(0, 1), reverse=True):
+            try:
+                session = decode_session(record.value)
+                check_session(session, now)
+            except (msgspec.DecodeError, UnicodeDecodeError, BadSession) as error:
+                self._skip(record, error)
+            else:
+                return session, record.value
+        return None
 
     def _skip(self, record: Any, error: Exception) -> None:
         """Count a record that holds no session; the log has the first ones, for a topic may be full of them."""

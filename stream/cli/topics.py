@@ -91,7 +91,10 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
             topics.sessions,
             "sessions, for training",
             # A session is written again with each of its events: half of the log is soon old versions.
-            {**compacted, "min.cleanable.dirty.ratio": "0.2"},
+            # A worker that was cut off may write a shorter version after the new owner's. Readers keep the longer,
+            # and compaction the later: it loses the longer one only if no reader came within the lag, and only of a
+            # session that is over, as a user's next event writes an open one again. Trainers read every 10 s.
+            {**compacted, "min.compaction.lag.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.2"},
         ),
         topic(
             topics.models,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from models.contracts import SessionRecord, decode_session, session_key
+from models.contracts import SessionRecord, count_session_events, decode_session, session_key
 from models.state import HistoryEvent
 from stream.cli.audit.events import Replayed
 from stream.cli.audit.lists import User
 from stream.cli.audit.reading import Log
 from stream.cli.audit.report import AuditReport
+from stream.log_reader import Record
 
 
 @dataclass
@@ -40,37 +41,57 @@ def expected_sessions(replayed: Replayed) -> dict[tuple[int, str], Expected]:
 
 
 def check_sessions(log: Log, replayed: Replayed, report: AuditReport) -> None:
-    """Compare the newest record of each session with the events that went to it."""
+    """Compare the record that counts of each session with the events that went to it."""
     expected = expected_sessions(replayed)
-    newest: dict[tuple[int, str], bytes | None] = {}
+    found: dict[tuple[int, str], bytes | None] = {}
     for partition, records in log.records.items():
-        for record in records:
-            newest[partition, (record.key or b"").decode(errors="replace")] = record.value
+        for name, value in longest(records).items():
+            found[partition, name] = value
     report.sessions = len(expected)
-    for key in {**expected, **newest}:
-        why = _why_wrong(key, expected.get(key), newest, replayed, report)
+    for key in {**expected, **found}:
+        why = _why_wrong(key, expected.get(key), found, replayed, report)
         if why:
             report.wrong_sessions += 1
             report.note(f"session {key[1]} in partition {key[0]}: {why}")
 
 
+def longest(records: Iterable[Record]) -> dict[str, bytes | None]:
+    """Say which record counts under each key: the one with most events since the last null, or the null."""
+    values: dict[str, bytes | None] = {}
+    counts: dict[str, int] = {}
+    for record in records:
+        name = (record.key or b"").decode(errors="replace")
+        count = _count(record.value)
+        # what can't be read is to be seen, unless a session follows
+        if count == 0 or count >= counts.get(name, 0):
+            values[name], counts[name] = record.value, count
+    return values
+
+
+def _count(value: bytes | None) -> int:
+    try:
+        return 0 if value is None else count_session_events(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+
+
 def _why_wrong(
     key: tuple[int, str],
     wanted: Expected | None,
-    newest: Mapping[tuple[int, str], bytes | None],
+    records: Mapping[tuple[int, str], bytes | None],
     replayed: Replayed,
     report: AuditReport,
 ) -> str:
     if key[0] in replayed.trimmed:
         report.skip("sessions", "the first events of their partition are gone from the log")
         return ""
-    if key in newest and newest[key] is None:
+    if key in records and records[key] is None:
         report.skip("sessions", "some were erased")
         return ""
     if (wanted and wanted.user in replayed.erased) or (wanted is None and _user_of(key) in replayed.erased):
         report.skip("sessions", "some were erased")
         return ""
-    value = newest.get(key)
+    value = records.get(key)
     if value is None:
         return f"missing, of {wanted.judged} events" if wanted and wanted.judged else ""
     if wanted is None:

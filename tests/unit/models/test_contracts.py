@@ -19,6 +19,7 @@ from models.contracts import (
     SessionRecord,
     Source,
     Topics,
+    count_session_events,
     decode_event,
     decode_recommendation,
     decode_request,
@@ -188,8 +189,11 @@ def test_lists_and_sessions_survive_their_bytes() -> None:
     assert b"request_id" not in encode(listed)
     record = SessionRecord("u", "u|1", 1.0, 2.0, [("i", 1.0, None, None), ("j", 2.0, "buy", 3.0)])
     assert decode_session(encode(record)) == record
+    assert count_session_events(encode(record)) == 2
     with pytest.raises(msgspec.DecodeError):
         decode_session(b"{}")
+    with pytest.raises(msgspec.DecodeError):
+        count_session_events(b"{}")
 
 
 @given(st.text("abc-.", max_size=12), st.integers(0, 2**31), st.integers(0, 2**63))

@@ -74,6 +74,54 @@ def test_null_removes_a_session() -> None:
     assert list(copy.sessions()) == []
 
 
+EVENTS = [(item, float(n), None, None) for n, item in enumerate("abcd", start=1)]
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_shorter_session_that_comes_later_is_an_older_one(updates: int) -> None:
+    """As records of a worker that was cut off, which arrive after those of the partition's new owner."""
+    log, copy = Log(), SessionCopy()
+    key, longer = session("u", EVENTS[:3])
+    log.add(0, key, longer)
+    if updates == 2:
+        copy.update(log, now=0.0)
+    log.add(0, *session("u", EVENTS[:2]))
+    copy.update(log, now=1.0)
+    assert dict(copy.sessions()) == {key: longer}
+    assert copy.events == 3
+    _, whole = session("u", EVENTS)
+    log.add(0, key, whole)
+    copy.update(log, now=2.0)
+    assert dict(copy.sessions()) == {key: whole}
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_of_two_sessions_of_as_many_events_the_later_is_kept(updates: int) -> None:
+    log, copy = Log(), SessionCopy()
+    key, first = session("u", EVENTS[:2])
+    log.add(0, key, first)
+    if updates == 2:
+        copy.update(log, now=0.0)
+    _, later = session("u", [EVENTS[0], ("other", 2.0, None, None)])
+    log.add(0, key, later)
+    copy.update(log, now=1.0)
+    assert dict(copy.sessions()) == {key: later}
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_session_that_follows_a_null_may_be_shorter(updates: int) -> None:
+    log, copy = Log(), SessionCopy()
+    key, record = session("u", EVENTS[:3])
+    log.add(0, key, record)
+    if updates == 2:
+        copy.update(log, now=0.0)
+    _, begun = session("u", EVENTS[3:])
+    log.add(0, key, None)
+    log.add(0, key, begun)
+    copy.update(log, now=1.0)
+    assert dict(copy.sessions()) == {key: begun}
+
+
 def test_what_holds_no_session_is_counted_and_leaves_the_one_before(caplog: pytest.LogCaptureFixture) -> None:
     log, copy = Log(), SessionCopy()
     key, record = session("u", [("a", 1.0, None, None)])

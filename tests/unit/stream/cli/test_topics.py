@@ -6,6 +6,7 @@ from models.contracts import BROKER_MAX_BYTES, MAX_EVENT_BYTES, MAX_RECORD_BYTES
 from models.weights import CHUNK_BYTES
 from stream.cli.doctor_limits import NEEDED_BYTES
 from stream.cli.topics import differences, topic_table
+from trainer.settings import TrainerSettings
 
 
 def test_every_topic_of_the_contract_is_in_the_table() -> None:
@@ -51,6 +52,12 @@ def test_nothing_that_is_written_needs_more_than_a_brokers_default() -> None:
     assert {name for name, limit in own.items() if limit is not None} == {"interactions", "models"}
     assert int(own["models"] or 0) >= NEEDED_BYTES > CHUNK_BYTES
     assert BROKER_MAX_BYTES >= NEEDED_BYTES > MAX_RECORD_BYTES
+
+
+def test_trainers_have_read_a_session_long_before_compaction_may_keep_a_shorter_record_of_it() -> None:
+    (sessions,) = (spec for spec in topic_table(Topics()) if spec.name == "sessions")
+    lag_s = int(sessions.configs["min.compaction.lag.ms"]) / 1000
+    assert lag_s >= 100 * TrainerSettings.model_fields["train_poll_s"].default
 
 
 def test_events_are_placed_by_the_clock_of_the_broker() -> None:

@@ -222,6 +222,23 @@ def test_sessions_that_are_missing_or_wrong_are_found(plain: Made) -> None:
     assert wrong(plain.compared()) == {"wrong_sessions": 1}
 
 
+def test_a_session_counts_by_its_longest_record(plain: Made) -> None:
+    """As records of a worker that was cut off may come last."""
+    records = plain.records["sessions"][0]
+    key = next(each.key for each in records if len(decode_session(each.value).events) >= 3)
+    versions = [each.value for each in records if each.key == key]
+    shorter = decode_session(versions[-1])
+    shorter = msgspec.structs.replace(shorter, end=shorter.events[-2][1], events=shorter.events[:-1])
+    plain.append("sessions", 0, key, encode(shorter), 0.0)
+    assert wrong(plain.compared()) == {}
+    plain.append("sessions", 0, key, None, 0.0)
+    plain.append("sessions", 0, key, encode(shorter), 0.0)
+    assert wrong(plain.compared()) == {"wrong_sessions": 1}  # what is before a null does not count
+    plain.append("sessions", 0, key, versions[-1], 0.0)
+    plain.append("sessions", 0, key, b"{", 0.0)
+    assert wrong(plain.compared()) == {"wrong_sessions": 1}
+
+
 def test_a_session_of_no_event_is_found(plain: Made) -> None:
     session = decode_session(plain.records["sessions"][0][0].value)
     plain.append("sessions", 0, b"u|5", encode(msgspec.structs.replace(session, session_id="u|5")), 0.0)
