@@ -90,11 +90,13 @@ async def test_an_empty_folder_is_restored_and_the_lists_go_on(deployment: Deplo
 
 
 def into_files(path: Path) -> None:
-    """Have a store's states in a table file, and its offset in one of its own: opening it then reads no states."""
+    """Have a store's states in a table file, and what it keeps beside them in another: opening it reads no states."""
     db = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
-    offset = db[OFFSET_KEY]
+    beside = {bytes(key): bytes(value) for key, value in db.items() if not is_of_user_or_item(key)}
+    assert OFFSET_KEY in beside
     db.flush()
-    db[OFFSET_KEY] = offset
+    for key, value in beside.items():
+        db[key] = value
     db.flush()
     db.close()
 
@@ -105,7 +107,8 @@ def largest(path: Path, pattern: str) -> Path:
 
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    if content:  # a log of writes is empty after they went to a table
+        content[len(content) // 3] ^= 0xFF
     file.write_bytes(content)
 
 
@@ -132,7 +135,8 @@ def counted(worker: Process) -> float:
 
 def newest(deployment: Deployment) -> dict[bytes, bytes]:
     """Read each user's last state in the changelog."""
-    return {record.key: record.value for record in deployment.records(deployment.topics.user_states)}
+    records = deployment.records(deployment.topics.user_states)
+    return {record.key: record.value for record in records if is_of_user_or_item(record.key)}
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -183,9 +187,13 @@ async def test_damage_that_shows_while_serving_is_mended_by_the_process(deployme
     assert restored(worker) == 0
     await deployment.play(made_events(100, seed=1, start=time.time()))
     await asyncio.to_thread(wait_until, lambda: worker.metric("rec_store_failures_total", 'kind="damaged"') >= 2)
+    damaged = "store is damaged and will be restored"
+    await asyncio.to_thread(wait_until, lambda: log_of(worker).count(damaged) == 2)
+    await asyncio.to_thread(
+        wait_until, lambda: log_of(worker).rfind("ready generation=") > log_of(worker).rfind(damaged)
+    )
     await asyncio.to_thread(worker.wait_ready, READY_S)
     assert worker.running
-    assert log_of(worker).count("store is damaged and will be restored") == 2
     assert restored(worker) > 0
     assert_passes(await deployment.audited())
 
