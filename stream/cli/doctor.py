@@ -12,7 +12,7 @@ import aiokafka.codec
 import kafka.codec
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.errors import GroupIdNotFoundError
+from kafka.errors import CoordinatorNotAvailableError, GroupIdNotFoundError
 
 from models.contracts import Topics
 from stream.cli.connection import administration
@@ -155,8 +155,8 @@ def beyond_the_end(admin: KafkaAdminClient, topics: Topics) -> dict[TopicPartiti
     """Find partitions that the workers' group has read beyond the end of their log: (read up to, end)."""
     try:
         committed = admin.list_group_offsets({topics.app_id: None}).get(topics.app_id, {})
-    except GroupIdNotFoundError:
-        return {}  # no worker has ever run
+    except (GroupIdNotFoundError, CoordinatorNotAvailableError):
+        return {}  # no worker has ever run, or a broker is new and has no topic of offsets yet
     names = (topics.interactions, topics.requests, topics.transitions)
     read = {tp: given.offset for tp, given in committed.items() if tp.topic in names}
     ends = admin.list_partition_offsets(dict.fromkeys(read, OffsetSpec.LATEST)) if read else {}
