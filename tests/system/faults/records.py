@@ -174,7 +174,7 @@ def _has_lists(run: Scene, places: list[tuple[int, int]]) -> bool:
 async def forged_origin(setup: Setup) -> None:
     """Send events with the header of forwarded ones: each is taken for what it is, an event of its own place."""
     async with scene(setup) as run:
-        (worker,) = await run.start_ready()
+        await run.start_ready()
         await run.send(200)
         await run.drained()
         places = await asyncio.to_thread(_send_forged, run)
@@ -186,8 +186,7 @@ async def forged_origin(setup: Setup) -> None:
         run.result.lost += len(missing)
         if missing:
             run.note(f"{len(missing)} of {len(places)} events with a forged header have no list of their own")
-        await run.stop(worker)
-        await run.audit()
+        await run.check()
 
 
 def _send_forged(run: Scene) -> list[tuple[int, int]]:

@@ -15,8 +15,8 @@ from stream.cli.audit.stores import OFFSET_KEY, check_stores
 from tests.unit.stream.cli.audit.made_logs import record
 
 
-def value_of(applied_offset: int) -> bytes:
-    return state.encode(UserState(applied_offset, {}, [], 0.0, 0, 0, b"", 0, "", [], 0))
+def value_of(applied_offset: int, *emitted: str) -> bytes:
+    return state.encode(UserState(applied_offset, {}, [], 0.0, 0, 0, b"", 0, "", list(emitted), 0))
 
 
 # two users, the second one's state written twice
@@ -47,9 +47,10 @@ def audited(folder: Path, values: dict[bytes, bytes], *, taken: int = 0) -> Audi
         {b"u": value_of(0), b"v": value_of(1), OFFSET_KEY: b"1"},  # of a partition that has moved away
         {b"u": value_of(0), b"v": value_of(2), OFFSET_KEY: b"1"},  # killed before it wrote its offset
         {b"u": value_of(7), b"v": value_of(2), OFFSET_KEY: b"2"},  # killed before the changelog had it
+        {b"u": value_of(0), b"v": value_of(1, "other"), OFFSET_KEY: b"0"},  # put, and the partition moved away
         {},
     ],
-    ids=["equal", "behind", "before its offset", "before the changelog", "empty"],
+    ids=["equal", "behind", "before its offset", "before the changelog", "overtaken", "empty"],
 )
 def test_a_copy_is_right(values: dict[bytes, bytes], tmp_path: Path) -> None:
     report = audited(tmp_path, values)
