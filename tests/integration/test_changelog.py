@@ -12,6 +12,7 @@ import aiokafka
 import pytest
 
 from models import state
+from models.contracts import Event
 from stream.cli.processes import Process
 from stream.sending import append
 from tests.running import READY_S, Deployment, assert_passes, log_of, made_events, restored, wait_until
@@ -27,6 +28,13 @@ def deployment(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Deploy
 def written(deployment: Deployment) -> list[tuple[int, bytes, bytes]]:
     """Read the changelog as it stands: partition, key, value."""
     return [(r.partition, r.key, r.value) for r in deployment.records(deployment.topics.user_states)]
+
+
+async def play_in_parts(deployment: Deployment, events: list[Event]) -> None:
+    """Send events so that each user's state is written more than once: a slow worker may take all in one batch."""
+    half = len(events) // 2
+    await deployment.play(events[:half])
+    await deployment.play(events[half:])
 
 
 async def write_old_states_again(deployment: Deployment) -> int:
@@ -63,7 +71,7 @@ def foreign(worker: Process) -> float:
 
 async def test_anothers_writes_are_found_by_the_next_write(deployment: Deployment) -> None:
     worker = await asyncio.to_thread(deployment.ready_worker)
-    await deployment.play(made_events(400))
+    await play_in_parts(deployment, made_events(400))
     stale = await write_old_states_again(deployment)
     await deployment.play(made_events(100, seed=1, start=time.time()))  # every partition is written to
     await asyncio.to_thread(wait_until, lambda: foreign(worker) >= stale)
@@ -74,7 +82,7 @@ async def test_anothers_writes_are_found_by_the_next_write(deployment: Deploymen
 
 async def test_anothers_writes_are_found_though_nothing_is_written(deployment: Deployment) -> None:
     worker = await asyncio.to_thread(deployment.ready_worker)
-    await deployment.play(made_events(400))
+    await play_in_parts(deployment, made_events(400))
     stale = await write_old_states_again(deployment)
     await asyncio.to_thread(wait_until, lambda: foreign(worker) >= stale)
     await asyncio.to_thread(wait_until, lambda: last_are_newest(deployment), every_s=0.3)
@@ -85,7 +93,7 @@ async def test_anothers_writes_are_found_though_nothing_is_written(deployment: D
 async def test_a_restore_takes_the_newest_state_and_not_the_last(deployment: Deployment) -> None:
     worker = await asyncio.to_thread(deployment.ready_worker)
     events = made_events(500)
-    await deployment.play(events[:400])
+    await play_in_parts(deployment, events[:400])
     assert await asyncio.to_thread(worker.stop) == 0
     await write_old_states_again(deployment)
     assert not await asyncio.to_thread(last_are_newest, deployment)
