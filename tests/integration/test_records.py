@@ -209,7 +209,8 @@ async def test_a_batch_damaged_on_the_brokers_disk_is_tried_again_and_skipped(tm
         async with producing(deployment) as producer:
             for data in (event("a"), event("b"), b"x" * 50, event("c"), event("d")):
                 await producer.send_and_wait(topic, data, partition=0)
-        (log,) = broker._folder.glob(f"data/{topic}-0/*.log")  # type: ignore[union-attr]
+        assert broker.folder is not None
+        (log,) = broker.folder.glob(f"data/{topic}-0/*.log")
         held = log.read_bytes()
         place = held.index(b"x" * 50)
         with log.open("r+b") as file:
