@@ -59,11 +59,11 @@ test: lint types unit integration system ## All checks and tests, some 20 minute
 
 .PHONY: unit
 unit: install ## Tests of single parts, without a broker
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile $(ARGS)
 
 .PHONY: integration
 integration: install ## Tests of the parts that talk to Kafka
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile $(ARGS)
 
 .PHONY: system
 system: install ## Tests of whole processes and their faults, 60 s of chaos among them
