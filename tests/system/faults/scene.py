@@ -216,7 +216,8 @@ class Scene:
         def at_rest() -> bool:
             nonlocal quiet
             quiet = quiet + 1 if self.lag() == 0 else 0
-            return quiet >= 12  # looks, 0.1 s apart: the item stage gathers for a second
+            # looks, 0.1 s apart: a worker that has just begun does not know the lag of what it has not fetched yet
+            return quiet >= 50
 
         if drained:
             await self.until(at_rest, "no lag", 45.0)
