@@ -55,7 +55,7 @@ demo: install ## Real events through real Kafka, on this machine, in 4 minutes
 	@$(BIN)/hrnn demo $(ARGS)
 
 .PHONY: test
-test: lint types unit integration system ## All checks and tests, some 20 minutes
+test: lint types unit integration system ## All checks and tests
 
 .PHONY: unit
 unit: install ## Tests of single parts, without a broker

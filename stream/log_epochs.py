@@ -175,9 +175,9 @@ class LogEpochs:
             await asyncio.sleep(CONFIRM_S)
             bounds = await self._bounds(assigned)
         plans = [await self._plan(tp, facts, bounds[tp]) for tp in sorted(assigned)]
-        anew = {plan.tp: plan.start for plan in plans if plan.verdict is Verdict.RECREATED}
+        restarted = {plan.tp: plan.start for plan in plans if plan.verdict is Verdict.RECREATED}
         shorter = {plan.tp: plan.start for plan in plans if plan.verdict is Verdict.SHORTER}
-        await self._commit(anew)
+        await self._commit(restarted)
         await self._keep(plans)
         await self._commit(shorter)
         self._epochs = {(plan.tp.topic, plan.tp.partition): plan.mark.epoch for plan in plans}

@@ -58,7 +58,7 @@ class TopicReader:
         self._client: KafkaAdminClient | None = None
 
     def look(self) -> TopicFacts:
-        """Ask for all topics; raises KafkaError or OSError, and connects anew the next time."""
+        """Ask for all topics; raises KafkaError or OSError, and connects again the next time."""
         try:
             if self._client is None:
                 self._client = KafkaAdminClient(**self._options, bootstrap_timeout_ms=BOOTSTRAP_MS)

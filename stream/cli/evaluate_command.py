@@ -1,4 +1,4 @@
-"""`hrnn evaluate`: how well recipes foretell a log's later events, without a look at the future."""
+"""`hrnn evaluate`: how well recipes predict a log's later events, without a look at the future."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def evaluate(
     from trainer.course import NothingToLearn
     from trainer.histories import from_events
     from trainer.protocol import Unanswerable, split_at
-    from trainer.protocol import evaluate as foretell
+    from trainer.protocol import evaluate as evaluate_recipe
     from trainer.recipes import ABLATIONS, RECIPES
     from trainer.recipes_hrnn import Hrnn
     from trainer.settings import FittingSettings
@@ -115,7 +115,7 @@ def evaluate(
         )
         if alone and recipe in FITTED and retrain_every is None and split.n_before < SMALL_LOG:
             note(f"warning: {split.n_before} events are few for a model; popularity's figures stand beside its own")
-            beside = foretell("popularity", RECIPES["popularity"](settings), split).figures | {"ties": ties}
+            beside = evaluate_recipe("popularity", RECIPES["popularity"](settings), split).figures | {"ties": ties}
         for name, make in chosen.items():
             made = make(settings)
             for result in _results(name, made, split, settings, retrain_every):
@@ -144,12 +144,12 @@ def _results(
 ) -> tuple[Result, ...]:
     """Evaluate a recipe, with its weights as they are and, where that is asked for, retrained."""
     from stream.cli.environment import load
-    from trainer.protocol import evaluate as foretell
+    from trainer.protocol import evaluate as evaluate_recipe
     from trainer.retraining import evaluate_retrained
     from trainer.settings import TrainerSettings
 
     if retrain_every is None:
-        return (foretell(name, made, split),)
+        return (evaluate_recipe(name, made, split),)
     return evaluate_retrained(name, made, split, load(TrainerSettings, fitting=settings), retrain_every)
 
 
