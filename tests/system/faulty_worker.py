@@ -14,7 +14,6 @@ import stream.user_stage
 from models import earlier, weights
 from models.contracts import RankedItem, Recommendation
 from models.recommender import Decision, Recommender
-from models.scoring import Moment
 from models.sessions import Placement, SessionRules
 from models.walk import SourcedEvent, Walk
 from models.weights import Manifest, ServingModel
@@ -103,18 +102,16 @@ def _forget_one(what: str) -> None:
 
 
 def several() -> None:
-    """Write no sessions of user-7, read lists after FAULT_AT from stale trends, answer with what a user has had."""
+    """Write no sessions of user-7, give lists after FAULT_AT other items' trends, answer with what a user has had."""
     decide, answer, seen = Recommender.decide, Recommender.answer, 0
-    stale: Moment | None = None
 
     def deciding(self: Recommender, *given: Any, **more: Any) -> Decision:
-        nonlocal seen, stale
+        nonlocal seen
         *before, moment = given
         seen += len(before[3])
-        if moment is not None and stale is not None and seen > FAULT_AT:
-            moment = dataclasses.replace(moment, decoder=stale.decoder)
-        elif moment is not None and moment.table.n_rows > 1:
-            stale = stale or moment
+        if moment is not None and seen > FAULT_AT:
+            decoder = moment.decoder._replace(matrix=moment.decoder.matrix.roll(1, 0))
+            moment = dataclasses.replace(moment, decoder=decoder)
         decision = decide(self, *before, moment, **more)
         for key in [key for key, session in decision.sessions.items() if session.user_id == "user-7"]:
             del decision.sessions[key]

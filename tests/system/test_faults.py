@@ -9,7 +9,7 @@ import pytest
 from tests.system.faults.__main__ import run_row
 
 SEED = 7  # the same in every test run; `make faults` draws another each time
-SHORT = ["hot-user", "crash-points", "poison", "transactions", "forged-origin", "truncated-log"]
+SHORT = ["kill9", "hot-user", "crash-points", "poison", "transactions", "forged-origin", "truncated-log"]
 
 
 @pytest.mark.timeout(300)

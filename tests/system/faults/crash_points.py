@@ -28,7 +28,7 @@ async def crash_points(setup: Setup) -> None:
 async def crash_at(setup: Setup, point: str) -> None:
     """Crash one worker at a point while one user makes half of the traffic."""
     async with scene(setup) as run:
-        await run.client.send(run.traffic.burst("hot-user", BURST))
+        await run.send_burst("hot-user", BURST)
         if point == RESTORE:  # there must be something to restore
             (first,) = await run.start_ready("worker")
             await run.drained()

@@ -45,7 +45,7 @@ async def _kill_some(setup: Setup, kills: int, static: bool) -> None:
                 together = run.random.choices((1, 2, 3), (6, 2, 1))[0]
                 some = run.random.sample(workers, min(together, kills - run.result.faults))
                 if run.random.random() < 0.2:
-                    await run.client.send(run.traffic.burst(f"robot-{run.result.faults}", 2 * HOT_EVENTS))
+                    await run.send_burst(f"robot-{run.result.faults}", 2 * HOT_EVENTS)
                 for worker in some:
                     await run.kill(worker)
                 await asyncio.sleep(run.random.choice((0.0, 0.0, run.random.uniform(0, SESSION_TIMEOUT_S + 1))))
@@ -67,7 +67,7 @@ async def hot_user(setup: Setup) -> None:
         await run.send(200)
         await run.drained()
         for number in range(2 if setup.short else BURSTS):
-            await run.client.send(run.traffic.burst("hot-user", 2 * HOT_EVENTS))
+            await run.send_burst("hot-user", 2 * HOT_EVENTS)
             given = run.random.randrange(1, HOT_EVENTS)
             await run.until(run.outstanding_at_most(2 * HOT_EVENTS - given), f"{given} lists", 30.0)
             run.note(f"burst {number}: killed with {run.client.outstanding} of {2 * HOT_EVENTS} events without a list")

@@ -64,6 +64,7 @@ class Scene:
         self.settings: dict[str, str] = {}  # of every worker
         self._expected: set[str] = set()  # names of workers that are down by the row's own doing
         self._starts: dict[str, int] = {}
+        self._sending = asyncio.Lock()  # events go in the order of their own times: of two senders some would be late
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +154,13 @@ class Scene:
 
     async def send(self, count: int, rate: float | None = None) -> None:
         """Send the next events of the traffic."""
-        await self.client.send(self.traffic.events(count), rate=rate)
+        async with self._sending:
+            await self.client.send(self.traffic.events(count), rate=rate)
+
+    async def send_burst(self, user_id: str, count: int) -> None:
+        """Send events of which one user makes half."""
+        async with self._sending:
+            await self.client.send(self.traffic.burst(user_id, count))
 
     @contextlib.asynccontextmanager
     async def load(self, rate: float = 120.0) -> AsyncIterator[None]:
@@ -244,6 +251,8 @@ class Scene:
         result.wrong_signals += report.wrong_signals + report.transitions_behind
         result.wrong_sessions += report.wrong_sessions
         result.wrong_stores += report.wrong_stores
+        if report.late:
+            self.note(f"{report.late} events were late")
         for example in report.examples[:8]:
             self.note(example)
         for part, why in report.not_checked:
