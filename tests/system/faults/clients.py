@@ -30,7 +30,7 @@ CODECS = ("gzip", "lz4", "snappy", "zstd")
 EVENTS = 60
 LISTS_S = 40.0
 PROGRAMS = Path(__file__).parent / "client_programs"
-NPM_PACKAGES = ("kafkajs@2.2.4", "kafkajs-snappy@1.1.0", "lz4js@0.2.0", "zstd-codec@0.1.5")
+NPM_PACKAGES = ("kafkajs@2.2.4", "kafkajs-snappy@1.1.0", "lz4-napi@2.10.0", "zstd-codec@0.1.5")
 PYTHON_PACKAGE = "confluent-kafka==2.16.1"
 
 
