@@ -1,6 +1,6 @@
 """Write the manifests that say again what is said elsewhere: `make manifests`, and a test that they are as written.
 
-- components/strimzi/topics.yaml: the topics of stream/cli/topics.py;
+- components/strimzi/topics.yaml: the topics of stream/clients/topics.py;
 - components/monitoring: the rules of docker/prometheus and the dashboards of docker/grafana. kustomize reads nothing
   outside a component's folder, so these are copies.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from models.contracts import Topics
-from stream.cli.topics import topic_table
+from models.records import Topics
+from stream.clients.topics import topic_table
 
 K8S = Path(__file__).parent
 DOCKER = K8S.parent / "docker"
@@ -38,7 +38,7 @@ def topics() -> str:
         partitions=int(settings["HRNN_PARTITIONS"]),
         replication=int(settings["HRNN_REPLICATION"]),
     )
-    return WRITTEN.format("stream/cli/topics.py") + _documents(
+    return WRITTEN.format("stream/clients/topics.py") + _documents(
         {
             "apiVersion": "kafka.strimzi.io/v1",
             "kind": "KafkaTopic",

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.contracts import MAX_EVENT_VALUE
+from models.records import MAX_EVENT_VALUE
 
 VALUE_LIMIT = 5.0
 """Standardized event values are cut here: one absurd value must not drive a user's state for good."""

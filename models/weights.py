@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 
 from models.catalogue import Catalogue
-from models.contracts import BadRecord
-from models.hrnn import HRNN, HRNNConfig, StepInputs
+from models.encoders.hrnn import HRNN, HRNNConfig, StepInputs
+from models.records import BadRecord
 
 SCHEMA = 2  # 1 weighed what follows and what was had by a number each
 ARCHITECTURE = "hrnn"

@@ -20,31 +20,32 @@ from faust.types import StreamT
 from faust.types.auth import CredentialsT
 from prometheus_client import CollectorRegistry
 
-from models import signals, state
-from models.contracts import BROKER_MAX_BYTES
-from models.recommender import Recommender
-from stream.assignor import BatchAssignor
-from stream.bounded_stop import BoundedWorker, Watchdog
-from stream.changelog import Changelog
-from stream.delivery import Batch, BatchApp, Source
-from stream.health import Health, Unwell
-from stream.item_stage import ItemStage
-from stream.log_epochs import LogEpochs
-from stream.model_feed import ModelFeed
-from stream.origins import Origins
-from stream.recovery import BatchTableManager
-from stream.request_stage import RequestStage
-from stream.retrying import Spell, is_transient
-from stream.sending import NotSent
+from models.items import signals
+from models.recommending.recommender import Recommender
+from models.records import BROKER_MAX_BYTES
+from models.users import state
+from stream.faust_patches.assignor import BatchAssignor
+from stream.faust_patches.changelog import Changelog
+from stream.faust_patches.delivery import Batch, BatchApp, Source
+from stream.faust_patches.recovery import BatchTableManager
+from stream.faust_patches.stores import StoreFailed
+from stream.feeds.models import ModelFeed
+from stream.feeds.signals import SignalFeed
+from stream.process.bounded_stop import BoundedWorker, Watchdog
+from stream.process.health import Health, Unwell
+from stream.process.retrying import Spell, is_transient
+from stream.process.start import wait_for_topics
 from stream.settings import WorkerSettings
-from stream.signal_feed import SignalFeed
-from stream.start import wait_for_topics
-from stream.stores import StoreFailed
-from stream.stream_clock import StreamClock
+from stream.source.log_epochs import LogEpochs
+from stream.source.stream_clock import StreamClock
+from stream.source.topic_check import TopicFacts, TopicReader, read_by_users
+from stream.source.topic_watch import TopicWatch
+from stream.stages.items import ItemStage
+from stream.stages.origins import Origins
+from stream.stages.requests import RequestStage
+from stream.stages.sending import NotSent
+from stream.stages.users import UserStage
 from stream.telemetry import Telemetry
-from stream.topic_check import TopicFacts, TopicReader, read_by_users
-from stream.topic_watch import TopicWatch
-from stream.user_stage import UserStage
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from models.contracts import Topics
+from models.items.signals import SignalRules
+from models.records import Topics
 from models.sessions import SessionRules
-from models.signals import SignalRules
 from stream.kafka_access import KafkaAccess
 
 MIN_KEY_BYTES = 16  # fewer could be guessed

@@ -12,12 +12,12 @@ from pathlib import Path
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from models.contracts import POPULARITY, BadRecord
-from models.live_items import LiveItems
-from models.recommender import Moved, Trial
-from models.state import EMITTED_ITEMS
+from models.items.live_items import LiveItems
+from models.recommending.recommender import Moved, Trial
+from models.records import POPULARITY, BadRecord
+from models.users.state import EMITTED_ITEMS
 from models.weights import ServingModel
-from stream.record_batches import Unreadable
+from stream.source.record_batches import Unreadable
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)

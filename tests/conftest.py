@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from stream.cli.broker import LocalKafka
+from stream.demo.broker import LocalKafka
 
 # how long an example takes says what else the machine is doing; what hangs ends by pytest's own timeout
 settings.register_profile("any-machine", deadline=None)

@@ -10,9 +10,9 @@ from kafka import KafkaProducer
 
 from models import weights
 from models.catalogue import Catalogue
-from models.contracts import Topics
-from models.hrnn import HRNN, HRNNConfig
-from models.signals import SignalRules
+from models.encoders.hrnn import HRNN, HRNNConfig
+from models.items.signals import SignalRules
+from models.records import Topics
 from models.weights import Manifest, Pointer
 
 

@@ -15,14 +15,14 @@ from typing import Any, Self
 import msgspec
 from kafka import KafkaProducer
 
-from models.contracts import Event, Recommendation, Topics, decode_recommendation
-from models.signals import SignalRules
-from stream.cli import topics as topic_table
-from stream.cli.audit import AuditReport, audit
-from stream.cli.connection import administration
-from stream.cli.processes import Process, free_port
-from stream.cli.reading import read_to_end
-from stream.cli.replay_client import ReplayClient
+from models.items.signals import SignalRules
+from models.records import Event, Recommendation, Topics, decode_recommendation
+from stream.audit import AuditReport, audit
+from stream.clients import topics as topic_table
+from stream.clients.connection import administration
+from stream.clients.reading import read_to_end
+from stream.demo.processes import Process, free_port
+from stream.demo.replay_client import ReplayClient
 from tests.made import made_model, publish_model
 
 ITEMS = 300
@@ -57,7 +57,7 @@ class Deployment:
         self,
         name: str = "worker",
         *,
-        module: str = "stream.cli.main",
+        module: str = "stream.commands.main",
         process_type: type[Process] = Process,
         **environ: str,
     ) -> Process:
@@ -69,7 +69,7 @@ class Deployment:
             "HRNN_HEARTBEAT_INTERVAL_S": "1",
             "HRNN_DATA_DIR": str(self.data_dir(name)),
         }
-        arguments = ["worker"] if module == "stream.cli.main" else []
+        arguments = ["worker"] if module == "stream.commands.main" else []
         process = process_type(name, arguments, self.folder, settings | environ, free_port(), module)
         self.workers.append(process)
         process.start()

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.contracts import Topics
-from models.signals import SignalRules
+from models.items.signals import SignalRules
+from models.records import Topics
 from trainer.kafka_access import KafkaAccess
 
 

@@ -28,11 +28,11 @@ from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
-from models.signals import DAY_S, HOUR_S
-from trainer.fitting import Epoch, fit
-from trainer.histories import Histories
-from trainer.protocol import Split, Unanswerable, evaluate, split_at
-from trainer.recipes_hrnn import Hrnn
+from models.items.signals import DAY_S, HOUR_S
+from trainer.data.histories import Histories
+from trainer.evaluation.hrnn import Hrnn
+from trainer.evaluation.protocol import Split, Unanswerable, evaluate, split_at
+from trainer.fitting.fit import Epoch, fit
 from trainer.settings import FittingSettings
 from trainer.terminal import progress
 

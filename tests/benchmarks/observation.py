@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from models import weights
-from models.contracts import Source
-from models.live_items import LiveItems
-from models.popularity import Popularity
-from models.recommender import Decision, Recommender, UserKey
-from models.replay import fell_out
+from models.items.live_items import LiveItems
+from models.oracle import fell_out
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Decision, Recommender, UserKey
+from models.records import Source
 from models.sessions import SessionRules
-from models.state import HISTORY_EVENTS, HistoryEvent, UserState
-from models.walk import SourcedEvent
+from models.users.state import HISTORY_EVENTS, HistoryEvent, UserState
+from models.users.walk import SourcedEvent
 from models.weights import ServingModel
-from stream.cli.live_quality import PopularityBaselines
-from stream.cli.movietweetings import load_events
-from stream.open_sessions import OpenSessions
+from stream.demo.live_quality import PopularityBaselines
+from stream.demo.movietweetings import load_events
+from stream.stages.open_sessions import OpenSessions
 from stream.telemetry import Telemetry
 from tests.made import made_model
 

@@ -18,19 +18,20 @@ import torch
 from faust.types import EventT, StreamT
 from faust.worker import Worker
 
-from models import contracts, state
-from models.contracts import BadRecord, decode_event
-from models.popularity import Popularity
-from models.recommender import Recommender
+from models import records as contracts
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Recommender
+from models.records import BadRecord, decode_event
+from models.users import state
 from models.weights import ServingModel
-from stream.cli.serving import MetricsServer
-from stream.intake import sourced
-from stream.model_feed import ModelFeed
-from stream.origins import Origins
-from stream.rejects import headers_of, kept
+from stream.feeds.models import ModelFeed
+from stream.process.serving import MetricsServer
 from stream.settings import WorkerSettings
+from stream.source.topic_check import check_topics
+from stream.stages.dead_letters import headers_of, kept
+from stream.stages.intake import sourced
+from stream.stages.origins import Origins
 from stream.telemetry import Telemetry
-from stream.topic_check import check_topics
 
 
 async def _adopt(model: ServingModel) -> None:

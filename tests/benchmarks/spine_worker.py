@@ -7,15 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.contracts import Recommendation, rec_id
-from models.live_items import LiveItems
-from models.popularity import Popularity
-from models.recommender import Decision, Recommender, SourcedEvent, UserKey
-from models.scoring import Moment
-from models.state import UserState
+from models.items.live_items import LiveItems
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Decision, Recommender, SourcedEvent, UserKey
+from models.recommending.scoring import Moment
+from models.records import Recommendation, rec_id
+from models.users.state import UserState
 from models.weights import ServingModel
 from stream.app import StreamWorker
-from stream.cli.serving import MetricsServer
+from stream.process.serving import MetricsServer
 from stream.settings import WorkerSettings
 
 

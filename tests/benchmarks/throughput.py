@@ -19,15 +19,15 @@ from pathlib import Path
 import aiokafka
 import psutil
 
-from models.contracts import Event, Topics
-from models.signals import SignalRules
-from stream.cli import topics as topic_table
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.processes import Process, free_port
-from stream.cli.produce import value_of
-from stream.intake import home_of
-from stream.sending import append
+from models.items.signals import SignalRules
+from models.records import Event, Topics
+from stream.clients import topics as topic_table
+from stream.clients.connection import administration
+from stream.clients.produce import value_of
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process, free_port
+from stream.stages.intake import home_of
+from stream.stages.sending import append
 from tests.made import made_model, publish_model
 
 DEMO_ITEMS, LARGE_ITEMS = 10_506, 27_000
@@ -49,7 +49,7 @@ class Case:
     signals: bool = False  # whether the lists follow live signals; workers count them in any case
 
 
-WORKER, PLAIN = ("stream.cli.main", ("worker",)), ("tests.benchmarks.plain_worker", ())
+WORKER, PLAIN = ("stream.commands.main", ("worker",)), ("tests.benchmarks.plain_worker", ())
 CASES = (
     Case("worker_demo_items", *WORKER, DEMO_ITEMS, 60_000),
     Case("signals_demo_items", *WORKER, DEMO_ITEMS, 60_000, signals=True),

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from models.contracts import Event
-from trainer.course import Course
-from trainer.descent import Descent
-from trainer.histories import Histories, from_events
+from models.records import Event
+from trainer.data.histories import Histories, from_events
+from trainer.fitting.course import Course
+from trainer.fitting.descent import Descent
 from trainer.settings import FittingSettings
 
 TURNS = 5  # of an epoch and of products

@@ -9,8 +9,8 @@ import sys
 if host := os.environ.get("TEST_HOST"):
     socket.gethostname = lambda: host  # before Faust's settings ask
 
-from stream.cli.main import main
-from stream.group_member import MovedHostAssignor
+from stream.commands.main import main
+from stream.faust_patches.group_member import MovedHostAssignor
 
 
 def fail(self: MovedHostAssignor, assignment: object) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kafka import KafkaProducer, TopicPartition
 
-from models.signals import SignalRules
-from stream.cli.connection import administration
-from stream.intake import home_of
+from models.items.signals import SignalRules
+from stream.clients.connection import administration
+from stream.stages.intake import home_of
 from tests.running import Deployment, answers_more, assert_passes, made_events, under_load, wait_until
 
 

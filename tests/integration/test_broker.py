@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stream.cli.broker import LocalKafka, answers
-from stream.cli.failures import Failure
+from stream.commands.failures import Failure
+from stream.demo.broker import LocalKafka, answers
 
 OWNER = """
 import signal, sys, time
-from stream.cli.broker import LocalKafka
+from stream.demo.broker import LocalKafka
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 with LocalKafka(own=True) as kafka:
     print(kafka.bootstrap, kafka.pid, kafka.folder, flush=True)
@@ -78,7 +78,7 @@ def broker() -> Iterator[LocalKafka]:
 
 
 def test_a_broker_comes_back_with_the_same_address_and_data(broker: LocalKafka) -> None:
-    from stream.cli.connection import administration
+    from stream.clients.connection import administration
 
     with administration(broker.bootstrap) as admin:
         admin.create_topics({"kept": {"num_partitions": 1, "replication_factor": 1}})

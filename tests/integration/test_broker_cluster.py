@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from kafka import KafkaProducer
 
-from stream.cli.broker import answers
-from stream.cli.broker_cluster import LocalCluster
-from stream.cli.connection import administration
-from stream.cli.reading import read_to_end
+from stream.clients.connection import administration
+from stream.clients.reading import read_to_end
+from stream.demo.broker import answers
+from stream.demo.broker_cluster import LocalCluster
 from tests.running import wait_until
 
 

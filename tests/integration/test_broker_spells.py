@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.cli.broker import LocalKafka
-from stream.cli.processes import Process
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process
 from tests.running import Deployment, answers_more, assert_passes, log_of, under_load, wait_until
 
 LINES_PER_MINUTE = 100  # one worker wrote 6,500

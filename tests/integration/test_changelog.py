@@ -11,10 +11,10 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from models import state
-from models.contracts import Event
-from stream.cli.processes import Process
-from stream.sending import append
+from models.records import Event
+from models.users import state
+from stream.demo.processes import Process
+from stream.stages.sending import append
 from tests.running import READY_S, Deployment, assert_passes, log_of, made_events, restored, wait_until
 
 

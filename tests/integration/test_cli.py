@@ -14,13 +14,13 @@ from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from models.catalogue import Catalogue
-from models.contracts import BROKER_MAX_BYTES, RankedItem, Recommendation, Source, Topics, encode
-from models.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNN, HRNNConfig
+from models.records import BROKER_MAX_BYTES, RankedItem, Recommendation, Source, Topics, encode
 from models.weights import POINTER_KEY, Pointer, chunk_key, describe, manifest_key, pack, split
-from stream.cli.connection import administration
-from stream.cli.environment import read_settings
-from stream.cli.reading import read_to_end
-from stream.cli.topics import create, differences, existing, topic_table
+from stream.clients.connection import administration
+from stream.clients.reading import read_to_end
+from stream.clients.topics import create, differences, existing, topic_table
+from stream.commands.environment import read_settings
 
 Hrnn = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,7 +32,7 @@ def hrnn(kafka: str, topic_prefix: str) -> Hrnn:
 
     def run(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "stream.cli.main", *arguments],
+            [sys.executable, "-m", "stream.commands.main", *arguments],
             input=stdin,
             env=environ | more,
             capture_output=True,
@@ -101,7 +101,7 @@ def test_a_wrong_config_is_reported_and_altered(kafka: str, topic_prefix: str) -
 
 
 def test_partitions_are_those_that_there_are_unless_asked_for(kafka: str, topic_prefix: str) -> None:
-    from stream.cli.topics import wanted
+    from stream.clients.topics import wanted
 
     settings = read_settings(kafka_bootstrap=kafka, topic_prefix=topic_prefix)
     with administration(kafka) as admin:

@@ -11,9 +11,9 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from stream.cli.processes import Process
-from stream.cli.produce import value_of
-from stream.sending import append
+from stream.clients.produce import value_of
+from stream.demo.processes import Process
+from stream.stages.sending import append
 from tests.running import (
     READY_S,
     SESSION_TIMEOUT_S,

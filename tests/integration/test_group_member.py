@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.cli.connection import administration
-from stream.cli.processes import Process
+from stream.clients.connection import administration
+from stream.demo.processes import Process
 from tests.running import Deployment, assert_passes, log_of, made_events, wait_until
 
 MOVED = "tests.integration.moved_worker"

@@ -17,11 +17,11 @@ import aiokafka
 import pytest
 from kafka import KafkaProducer
 
-from models.contracts import BROKER_MAX_BYTES, Recommendation
-from stream.cli.broker import LocalKafka
-from stream.cli.processes import Process
-from stream.intake import home_of
-from stream.origins import ORIGIN_HEADER
+from models.records import BROKER_MAX_BYTES, Recommendation
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process
+from stream.stages.intake import home_of
+from stream.stages.origins import ORIGIN_HEADER
 from tests.running import Deployment, assert_passes, log_of, wait_until
 
 KAFKAS_DEFAULTS = {"message.max.bytes": str(BROKER_MAX_BYTES), "replica.fetch.max.bytes": str(2**20)}

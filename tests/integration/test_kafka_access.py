@@ -24,12 +24,12 @@ from kafka.admin import (
 )
 from kafka.errors import TopicAuthorizationFailedError
 
-from models.contracts import Topics
-from stream.cli import topics as topic_table
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.processes import Process, free_port
-from stream.cli.produce import value_of
+from models.records import Topics
+from stream.clients import topics as topic_table
+from stream.clients.connection import administration
+from stream.clients.produce import value_of
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process, free_port
 from tests.running import READY_S, made_events, wait_until
 
 USERS = Path(__file__).parents[2] / "k8s" / "components" / "strimzi" / "users.yaml"
@@ -57,7 +57,7 @@ class Guarded(NamedTuple):
     def hrnn(self, user: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the command as that user."""
         return subprocess.run(
-            [sys.executable, "-m", "stream.cli.main", *arguments],
+            [sys.executable, "-m", "stream.commands.main", *arguments],
             env={**os.environ, **self.environ(user), **more},
             capture_output=True,
             text=True,
@@ -193,7 +193,7 @@ def test_a_wrong_password_is_said_and_not_shown(guarded: Guarded, tmp_path: Path
 def test_an_unknown_authority_is_not_trusted(guarded: Guarded) -> None:
     environ = {name: value for name, value in guarded.environ("hrnn-trainer").items() if name != "HRNN_SSL_CAFILE"}
     said = subprocess.run(
-        [sys.executable, "-m", "stream.cli.main", "models", "list"],
+        [sys.executable, "-m", "stream.commands.main", "models", "list"],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,

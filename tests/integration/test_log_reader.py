@@ -5,10 +5,10 @@ from __future__ import annotations
 from aiokafka import TopicPartition
 from kafka import KafkaProducer
 
-from models.contracts import Topics
-from stream.cli import topics as topic_table
-from stream.cli.connection import administration
-from stream.log_reader import log_reader, read_stretch
+from models.records import Topics
+from stream.clients import topics as topic_table
+from stream.clients.connection import administration
+from stream.source.log_reader import log_reader, read_stretch
 
 
 async def test_a_reader_that_reads_nothing_closes_in_good_order(kafka: str) -> None:

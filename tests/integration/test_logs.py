@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.cli.processes import Process
+from stream.demo.processes import Process
 from tests.running import Deployment, made_events, wait_until
 
 

@@ -15,9 +15,9 @@ import safetensors.torch
 from kafka import KafkaProducer
 
 from models import weights
-from models.contracts import POPULARITY
+from models.records import POPULARITY
 from models.weights import Manifest
-from stream.cli.processes import Process
+from stream.demo.processes import Process
 from tests.made import made_model, publish_model
 from tests.running import (
     ITEMS,

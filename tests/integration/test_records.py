@@ -16,11 +16,11 @@ import pytest
 from aiokafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.processes import Process
-from stream.log_reader import log_reader, read_stretch
-from stream.record_batches import UNPACKED_BYTES
+from stream.clients.connection import administration
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process
+from stream.source.log_reader import log_reader, read_stretch
+from stream.source.record_batches import UNPACKED_BYTES
 from tests.made_batches import Given, Raw, batch, changed, with_latin_header
 from tests.running import Deployment, assert_passes, log_of, wait_until
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import rocksdict
 
-from models import state
-from models.replay import list_for
+from models.oracle import list_for
+from models.users import state
 from models.weights import unpack
-from stream.cli.processes import Process
-from stream.stores import IDENTITY_KEY, OFFSET_KEY, is_of_user_or_item
+from stream.demo.processes import Process
+from stream.faust_patches.stores import IDENTITY_KEY, OFFSET_KEY, is_of_user_or_item
 from tests.made import made_model
 from tests.running import (
     ITEMS,

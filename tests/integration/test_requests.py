@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from models.contracts import Event, Recommendation
-from stream.intake import home_of
+from models.records import Event, Recommendation
+from stream.stages.intake import home_of
 from tests.running import Deployment, assert_passes, made_events, wait_until
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from models import signals
-from models.contracts import Event
-from models.signals import DAY_S, SignalRules
+from models.items import signals
+from models.items.signals import DAY_S, SignalRules
+from models.records import Event
 from stream.app import FOREIGN_CHECK_S
-from stream.cli.processes import Process
-from stream.cli.produce import value_of
+from stream.clients.produce import value_of
+from stream.demo.processes import Process
 from tests.running import Deployment, assert_passes, log_of, made_events, restored, wait_until
 
 RULES = SignalRules()

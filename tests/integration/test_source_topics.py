@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 
-from models import state
-from models.contracts import Event
-from models.state import UserState
-from stream.cli import topics as topic_table
-from stream.cli.connection import administration
-from stream.cli.doctor import beyond_the_end
-from stream.cli.processes import Process
-from stream.cli.produce import value_of
-from stream.intake import home_of
+from models.records import Event
+from models.users import state
+from models.users.state import UserState
+from stream.clients import topics as topic_table
+from stream.clients.connection import administration
+from stream.clients.produce import value_of
+from stream.demo.processes import Process
+from stream.doctor.examine import beyond_the_end
+from stream.stages.intake import home_of
 from tests.running import READY_S, Deployment, answers_more, log_of, under_load, wait_until
 
 

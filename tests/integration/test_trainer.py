@@ -12,20 +12,20 @@ import torch
 from kafka import KafkaProducer
 from prometheus_client import CollectorRegistry
 
-from models.contracts import Topics, encode
+from models.records import Topics, encode
 from models.weights import POINTER_KEY, Manifest, Pointer, ServingModel, chunk_key, describe, manifest_key, pack
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.reading import read_to_end
-from stream.cli.topics import create, topic_table
+from stream.clients.connection import administration
+from stream.clients.reading import read_to_end
+from stream.clients.topics import create, topic_table
+from stream.demo.broker import LocalKafka
 from tests.unit.trainer.made import circles, quick, session
-from trainer.evaluation import evaluate, trials
-from trainer.fitting import fit
-from trainer.histories import Histories
-from trainer.log_reader import LogReader, TopicMissing
-from trainer.publishing import ModelTopic, NoSuchVersion, Overtaken, Serving, version_name
-from trainer.service import TrainerService
-from trainer.session_copy import SessionCopy
+from trainer.data.histories import Histories
+from trainer.data.log_reader import LogReader, TopicMissing
+from trainer.data.session_copy import SessionCopy
+from trainer.evaluation.trials import evaluate, trials
+from trainer.fitting.fit import fit
+from trainer.service.publishing import ModelTopic, NoSuchVersion, Overtaken, Serving, version_name
+from trainer.service.service import TrainerService
 from trainer.settings import TrainerSettings
 
 torch.set_num_threads(1)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from kafka.admin import KafkaAdminClient
 
-from models.contracts import Topics, encode
-from stream.cli.connection import administration
-from stream.cli.topics import create, topic_table
+from models.records import Topics, encode
+from stream.clients.connection import administration
+from stream.clients.topics import create, topic_table
 from tests.integration.test_trainer import SMALL, metric, running, send, send_circles, wait_for
 from tests.system.faulty_trainer import STEPS
 from tests.unit.trainer.made import quick, session
-from trainer.publishing import ModelTopic
-from trainer.service import TrainerService
+from trainer.service.publishing import ModelTopic
+from trainer.service.service import TrainerService
 from trainer.settings import TrainerSettings
 
 LARGE = 256  # dimensions of a state: a model of several chunks

@@ -13,11 +13,11 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from models.contracts import rec_id
-from stream.cli.processes import Process
-from stream.intake import home_of
-from stream.rejects import KEPT_BYTES, MAX_LETTER_BYTES
-from stream.sending import append
+from models.records import rec_id
+from stream.demo.processes import Process
+from stream.stages.dead_letters import KEPT_BYTES, MAX_LETTER_BYTES
+from stream.stages.intake import home_of
+from stream.stages.sending import append
 from tests.made import junk_values
 from tests.running import ITEMS, Deployment, assert_passes, made_events, wait_until
 

@@ -19,14 +19,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from models.contracts import Event, Topics
-from models.signals import SignalRules
-from stream.cli import topics as topic_table
-from stream.cli.audit import audit
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.processes import Process, free_port
-from stream.cli.replay_client import ReplayClient
+from models.items.signals import SignalRules
+from models.records import Event, Topics
+from stream.audit import audit
+from stream.clients import topics as topic_table
+from stream.clients.connection import administration
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process, free_port
+from stream.demo.replay_client import ReplayClient
 from tests.made import junk_values, made_model, publish_model
 
 USERS, ITEMS, PARTITIONS = 2000, 500, 8
@@ -154,7 +154,7 @@ async def chaos(
         "HRNN_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
         "HRNN_HEARTBEAT_INTERVAL_S": "1.5",
     }
-    module = "tests.benchmarks.plain_worker" if plain else "stream.cli.main"
+    module = "tests.benchmarks.plain_worker" if plain else "stream.commands.main"
     processes = [
         Process(
             f"worker-{n}", [] if plain else ["worker"], folder,

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 
 from models.weights import parse_key
-from stream.cli.main import main
-from trainer.publishing import ModelTopic
+from stream.commands.main import main
+from trainer.service.publishing import ModelTopic
 
 STEPS = ("chunks", "manifest", "pointer", "removal")
 """Killed when half of the chunks are written, before the manifest, before the pointer, before old versions go."""

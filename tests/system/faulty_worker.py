@@ -10,16 +10,17 @@ from typing import Any
 
 import msgspec
 
-import stream.user_stage
-from models import earlier, weights
-from models.contracts import RankedItem, Recommendation
-from models.recommender import Decision, Recommender
+import stream.stages.users
+from models import weights
+from models.recommending.recommender import Decision, Recommender
+from models.records import RankedItem, Recommendation
 from models.sessions import Placement, SessionRules
-from models.walk import SourcedEvent, Walk
+from models.users import earlier
+from models.users.walk import SourcedEvent, Walk
 from models.weights import Manifest, ServingModel
-from stream.cli.main import main
-from stream.delivery import Batch
-from stream.intake import Intake, take_in
+from stream.commands.main import main
+from stream.faust_patches.delivery import Batch
+from stream.stages.intake import Intake, take_in
 
 FAULT_AT = 150  # events before the fault: late enough for the user to have a history
 
@@ -36,7 +37,7 @@ def drop() -> None:
             del intake.events[FAULT_AT - before - 1]
         return intake
 
-    stream.user_stage.take_in = dropping
+    stream.stages.users.take_in = dropping
 
 
 def twice() -> None:

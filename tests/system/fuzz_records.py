@@ -26,13 +26,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from models.contracts import Event, decode_recommendation
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.processes import Process
-from stream.cli.produce import value_of
-from stream.log_reader import Record, log_reader, read_stretch
-from stream.record_batches import UNPACKED_BYTES
+from models.records import Event, decode_recommendation
+from stream.clients.connection import administration
+from stream.clients.produce import value_of
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process
+from stream.source.log_reader import Record, log_reader, read_stretch
+from stream.source.record_batches import UNPACKED_BYTES
 from tests.made import junk_values
 from tests.made_batches import CODECS, Given, Raw, batch, changed
 from tests.running import ITEMS, Deployment

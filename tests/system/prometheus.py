@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import yaml
 
-from stream.cli.processes import free_port
+from stream.demo.processes import free_port
 from tests.expressions import RULES, rules
 from tests.running import wait_until
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import psutil
 
-from models.contracts import Event
-from models.signals import SignalRules
-from stream.cli.broker import LocalKafka
-from stream.cli.processes import Process
+from models.items.signals import SignalRules
+from models.records import Event
+from stream.demo.broker import LocalKafka
+from stream.demo.processes import Process
 from tests.running import ITEMS, Deployment, log_of
 
 SAMPLE_S = 10.0

@@ -6,8 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
-from models.signals import SignalRules
-from stream.cli.audit import AuditReport
+from models.items.signals import SignalRules
+from stream.audit import AuditReport
 from tests.running import Deployment, assert_passes, made_events, wait_until
 
 EVENTS = 300

@@ -22,7 +22,7 @@ FIGURES = {
 def test_the_demo_ends_well_with_a_line_of_figures(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "HRNN_KAFKA_BOOTSTRAP"}
     demo = subprocess.run(
-        [sys.executable, "-m", "stream.cli.main", "demo", "--events", "6000", "--workers", "2", "--json"],
+        [sys.executable, "-m", "stream.commands.main", "demo", "--events", "6000", "--workers", "2", "--json"],
         env={**environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from models.contracts import Event
-from stream.cli.movietweetings import load_events
-from stream.cli.processes import Process, free_port
+from models.records import Event
+from stream.demo.movietweetings import load_events
+from stream.demo.processes import Process, free_port
 from tests.expressions import GRAFANA, OTHERS, names, rules, selectors
 from tests.made import junk_values
 from tests.running import Deployment, wait_until

@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from models.contracts import Event
-from stream.cli.processes import Process
-from stream.cli.replay_client import ReplayClient
+from models.records import Event
+from stream.demo.processes import Process
+from stream.demo.replay_client import ReplayClient
 from tests.running import READY_S, Deployment, answers_more, log_of, wait_until
 
 PARTITIONS = 4
@@ -111,7 +111,7 @@ async def test_as_the_runbook_says(kafka: str, topic_prefix: str, tmp_path: Path
             await asyncio.to_thread(wait_until, lambda: serving(other) == "20260101T000001Z-bbbbbbbb")
             status = await asyncio.to_thread(
                 subprocess.run,
-                [sys.executable, "-m", "stream.cli.main", "models", "rollback"],
+                [sys.executable, "-m", "stream.commands.main", "models", "rollback"],
                 env={**os.environ, "HRNN_KAFKA_BOOTSTRAP": kafka, "HRNN_TOPIC_PREFIX": topic_prefix},
                 capture_output=True,
                 text=True,

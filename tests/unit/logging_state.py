@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from typer.testing import CliRunner
 
-from stream.cli.main import app
+from stream.commands.main import app
 
 
 @contextlib.contextmanager

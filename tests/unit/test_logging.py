@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.cli.logs import configure_logging
+from stream.process.logs import configure_logging
 from tests.unit.logging_state import kept
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from stream.cli.broker import LocalKafka
+from stream.demo.broker import LocalKafka
 from tests.system.faults.result import FaultResult, markdown
 from tests.system.faults.rows import ROWS
 from tests.system.faults.scene import Setup

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from stream.cli.broker import LocalKafka
-from stream.cli.broker_cluster import BROKERS, LocalCluster
-from stream.cli.connection import administration
-from stream.cli.processes import Process, free_port
+from stream.clients.connection import administration
+from stream.demo.broker import LocalKafka
+from stream.demo.broker_cluster import BROKERS, LocalCluster
+from stream.demo.processes import Process, free_port
 from tests.running import log_of
 from tests.system.faults.forking import ForkedProcess
 from tests.system.faults.proxy import Proxy

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.cli.broker import LocalKafka
-from stream.cli.connection import administration
-from stream.cli.kafka_jars import java_command, resolve_jars
+from stream.clients.connection import administration
+from stream.demo.broker import LocalKafka
+from stream.demo.kafka_jars import java_command, resolve_jars
 from tests.system.faults.result import FaultResult
 from tests.system.faults.scene import Scene, Setup, scene
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import kafka
 
-import trainer.publishing
+import trainer.service.publishing
 from models import weights
-from stream.cli.main import main
-from trainer.publishing import ModelTopic
+from stream.commands.main import main
+from trainer.service.publishing import ModelTopic
 
 CHUNK_BYTES = 4096  # so that a small model has several
 STEPS = (
@@ -60,8 +60,8 @@ def crash_at(step: str) -> None:
 
     ModelTopic._write = writing  # type: ignore[method-assign]
     if step == "amid-chunks":
-        assert hasattr(trainer.publishing, "KafkaProducer")
-        trainer.publishing.KafkaProducer = DyingProducer
+        assert hasattr(trainer.service.publishing, "KafkaProducer")
+        trainer.service.publishing.KafkaProducer = DyingProducer
 
 
 class DyingProducer(kafka.KafkaProducer):

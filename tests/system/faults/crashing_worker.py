@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import stream.changelog
-import stream.user_stage
-from stream.changelog import Changelog
-from stream.cli.main import main
-from stream.delivery import BatchConsumer
-from stream.signal_topic import SignalTopic
+import stream.faust_patches.changelog
+import stream.stages.users
+from stream.commands.main import main
+from stream.faust_patches.changelog import Changelog
+from stream.faust_patches.delivery import BatchConsumer
+from stream.feeds.signal_topic import SignalTopic
 
 
 class Point(NamedTuple):
@@ -46,19 +46,21 @@ def _has_records(arguments: tuple[Any, ...]) -> bool:
 
 
 POINTS: dict[str, Point] = {
-    "before-outputs-sent": Point(stream.user_stage, "append", True, _topic_ends("recommendations")),
-    "after-outputs-sent": Point(stream.user_stage, "append", False, _topic_ends("recommendations")),
-    "after-sessions-sent": Point(stream.user_stage, "append", False, _topic_ends("sessions")),
-    "before-transitions-sent": Point(stream.user_stage, "append", True, _topic_ends("transitions")),
-    "after-transitions-sent": Point(stream.user_stage, "append", False, _topic_ends("transitions")),
+    "before-outputs-sent": Point(stream.stages.users, "append", True, _topic_ends("recommendations")),
+    "after-outputs-sent": Point(stream.stages.users, "append", False, _topic_ends("recommendations")),
+    "after-sessions-sent": Point(stream.stages.users, "append", False, _topic_ends("sessions")),
+    "before-transitions-sent": Point(stream.stages.users, "append", True, _topic_ends("transitions")),
+    "after-transitions-sent": Point(stream.stages.users, "append", False, _topic_ends("transitions")),
     "before-put": Point(Changelog, "write", True, _of_table("users")),
-    "after-put-before-changelog": Point(stream.changelog, "append", True, _topic_ends("users-changelog")),
+    "after-put-before-changelog": Point(stream.faust_patches.changelog, "append", True, _topic_ends("users-changelog")),
     "after-changelog-sent": Point(Changelog, "write", False, _of_table("users")),
     "after-changelog-ack": Point(Changelog, "confirm", False, _has_records),
     "after-batch-before-commit": Point(BatchConsumer, "finished", False),
     "before-commit": Point(BatchConsumer, "_commit", True),
     "after-commit": Point(BatchConsumer, "_commit", False),
-    "items-after-put-before-changelog": Point(stream.changelog, "append", True, _topic_ends("items-changelog")),
+    "items-after-put-before-changelog": Point(
+        stream.faust_patches.changelog, "append", True, _topic_ends("items-changelog")
+    ),
     "items-before-signals-sent": Point(SignalTopic, "append", True),
     "items-before-signals-ack": Point(SignalTopic, "confirm", True),
     "restore-midway": Point(Changelog, "merge", False),

@@ -18,7 +18,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import cast
 
-from stream.cli.processes import Process
+from stream.demo.processes import Process
 
 PRELOADED = [
     "aiokafka",
@@ -28,13 +28,13 @@ PRELOADED = [
     "kafka",
     "rocksdict",
     "stream.app",
-    "stream.cli.main",
-    "stream.cli.service_commands",
-    "stream.cli.serving",
+    "stream.commands.main",
+    "stream.commands.services",
+    "stream.process.serving",
     "tests.system.faults.forking",
-    "trainer.service",
+    "trainer.service.service",
 ]
-COMMAND = "stream.cli.main"
+COMMAND = "stream.commands.main"
 
 _context: ForkServerContext = multiprocessing.get_context("forkserver")
 
@@ -93,7 +93,7 @@ def run_command(module: str, arguments: list[str], environ: Mapping[str, str], l
     os.environ.update(environ)
     sys.argv = [module, *arguments]
     if module == COMMAND:
-        from stream.cli.main import main
+        from stream.commands.main import main
 
         main()
     else:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from typing import Any
 
-from stream.cli.processes import Process
+from stream.demo.processes import Process
 from tests.running import log_of
 from tests.system.faults.result import FaultResult
 from tests.system.faults.scene import SESSION_TIMEOUT_S, Scene, Setup, scene

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from models.contracts import Event
+from models.records import Event
 from tests.running import ITEMS
 
 SPAN_S = 20 * 86_400.0  # the events' own times begin so long ago: within the topic's retention

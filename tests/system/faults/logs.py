@@ -6,8 +6,8 @@ import asyncio
 
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from stream.cli.connection import administration
-from stream.cli.topics import create, topic_table
+from stream.clients.connection import administration
+from stream.clients.topics import create, topic_table
 from tests.running import log_of, wait_until
 from tests.system.faults.scene import Scene, Setup, scene
 

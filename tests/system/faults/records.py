@@ -10,8 +10,8 @@ import time
 import aiokafka
 from kafka import KafkaProducer
 
-from models.contracts import Event, rec_id
-from stream.intake import home_of
+from models.records import Event, rec_id
+from stream.stages.intake import home_of
 from tests.made import junk_values
 from tests.system.faults.scene import Scene, Setup, scene
 

@@ -9,7 +9,7 @@ import sys
 socket.gethostname = lambda: os.environ["FAULT_HOSTNAME"]
 
 if __name__ == "__main__":
-    from stream.cli.main import main  # after the name: Faust reads it when it is imported
+    from stream.commands.main import main  # after the name: Faust reads it when it is imported
 
     sys.argv[1:] = ["worker"]
     main()

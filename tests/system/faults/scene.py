@@ -15,9 +15,9 @@ from typing import Any
 
 from kafka.errors import KafkaError
 
-from stream.cli.failures import Failure
-from stream.cli.processes import Process
-from stream.cli.replay_client import ReplayClient
+from stream.commands.failures import Failure
+from stream.demo.processes import Process
+from stream.demo.replay_client import ReplayClient
 from tests.running import Deployment
 from tests.system.faults.forking import ForkedProcess
 from tests.system.faults.load import Traffic

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stream.cli.processes import Process
+from stream.demo.processes import Process
 from tests.system.faults.scene import Scene, Setup, scene
 
 DISK = "64m"

@@ -8,17 +8,17 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from models.contracts import encode
+from models.records import encode
 from models.weights import BadWeights
-from stream.cli.connection import client_options
-from stream.cli.processes import Process, free_port
+from stream.clients.connection import client_options
+from stream.demo.processes import Process, free_port
 from tests.made import made_model, publish_model
 from tests.system.faults.crashing_trainer import STEPS
 from tests.system.faults.forking import ForkedProcess
 from tests.system.faults.result import FaultResult
 from tests.system.faults.scene import Scene, Setup, last_error, scene
 from tests.unit.trainer.made import session
-from trainer.publishing import ModelTopic, NoSuchVersion
+from trainer.service.publishing import ModelTopic, NoSuchVersion
 
 ITEMS = 12
 READ_EVERY_S = 0.1

@@ -16,9 +16,9 @@ import pytest
 import typer.main
 import yaml
 
-from stream.cli.environment import all_variables
-from stream.cli.kafka_jars import kafka_version, pom_path
-from stream.cli.main import app
+from stream.commands.environment import all_variables
+from stream.commands.main import app
+from stream.demo.kafka_jars import kafka_version, pom_path
 from stream.settings import WorkerSettings
 from tests.unit.deploy.rendering import ROOT
 from trainer.settings import TrainerSettings

@@ -14,10 +14,10 @@ import typer.main
 from prometheus_client import CollectorRegistry
 
 from k8s.manifests import K8S, base_settings, written
-from models.contracts import Topics
-from stream.cli.environment import all_variables
-from stream.cli.main import app
-from stream.cli.topics import topic_table
+from models.records import Topics
+from stream.clients.topics import topic_table
+from stream.commands.environment import all_variables
+from stream.commands.main import app
 from stream.settings import WorkerSettings
 from stream.telemetry import Telemetry
 from tests.unit.deploy.rendering import GOLDEN, OVERLAYS, ROOT, Manifest, golden_text, rendered, with_component

@@ -9,9 +9,9 @@ import typer.main
 import yaml
 
 from k8s.manifests import K8S
-from models.contracts import Topics
-from stream.cli.environment import all_variables
-from stream.cli.main import app
+from models.records import Topics
+from stream.commands.environment import all_variables
+from stream.commands.main import app
 from tests.unit.deploy.rendering import OVERLAYS, ROOT
 from tests.unit.deploy.test_manifests import exported_metrics
 

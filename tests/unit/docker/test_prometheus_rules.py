@@ -96,8 +96,8 @@ def test_an_entry_says_what_it_means_where_to_look_and_what_to_do(name: str) -> 
 def test_the_runbook_names_commands_and_settings_that_exist() -> None:
     from typer.main import get_command
 
-    from stream.cli.environment import OWN_VARIABLES, CommandSettings
-    from stream.cli.main import app
+    from stream.commands.environment import OWN_VARIABLES, CommandSettings
+    from stream.commands.main import app
     from stream.settings import WorkerSettings
     from trainer.settings import FittingSettings, TrainerSettings
 
@@ -126,5 +126,5 @@ def test_the_runbook_names_panels_and_log_lines_that_exist() -> None:
     assert named - titles == set()
     lines = {line for line in re.findall(r"`([a-z]+ [a-z =]+)`", text) if not line.startswith(("hrnn ", "kubectl "))}
     assert len(lines) > 5
-    sources = "".join(path.read_text() for name in ("stream", "trainer") for path in (ROOT / name).glob("*.py"))
+    sources = "".join(path.read_text() for name in ("stream", "trainer") for path in (ROOT / name).rglob("*.py"))
     assert {line for line in lines if line not in sources} == set()

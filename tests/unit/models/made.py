@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from models.catalogue import Catalogue
-from models.contracts import Event, Request, Source
-from models.hrnn import HRNN, HRNNConfig
-from models.state import HistoryEvent
-from models.walk import SourcedEvent, SourcedRequest
+from models.encoders.hrnn import HRNN, HRNNConfig
+from models.records import Event, Request, Source
+from models.users.state import HistoryEvent
+from models.users.walk import SourcedEvent, SourcedRequest
 from models.weights import ServingModel, describe, pack, unpack
 
 torch.set_num_threads(1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from models import signals, state
-from models.contracts import (
+from models.items import signals
+from models.items.signals import SLACK, ItemSignals, SignalRecord, SignalRules, Transition
+from models.records import (
     BROKER_MAX_BYTES,
     MAX_EVENT_TYPE_CHARS,
     MAX_EVENT_VALUE,
@@ -20,10 +21,10 @@ from models.contracts import (
     encode,
     session_key,
 )
-from models.earlier import EARLIER_ITEMS
 from models.sessions import SessionRules
-from models.signals import SLACK, ItemSignals, SignalRecord, SignalRules, Transition
-from models.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
+from models.users import state
+from models.users.earlier import EARLIER_ITEMS
+from models.users.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
 
 ESCAPED = "\x01"  # 6 bytes in JSON, \u0001: the most that a character takes there
 WIDE = "\U0001f600"  # 4 bytes in UTF-8, which MessagePack keeps

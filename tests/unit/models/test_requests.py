@@ -12,17 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.contracts import POPULARITY, RankedItem, Recommendation, Source, rec_id
 from models.control import level
-from models.hrnn import StepInputs
-from models.popularity import Popularity
-from models.recommender import Recommender, UserKey
-from models.replay import answer_for, list_for
-from models.scoring import Moment
+from models.encoders.hrnn import StepInputs
+from models.items.signal_table import PARTS, SignalTable, successor_parts
+from models.oracle import answer_for, list_for
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Recommender, UserKey
+from models.recommending.scoring import Moment
+from models.records import POPULARITY, RankedItem, Recommendation, Source, rec_id
 from models.sessions import SessionRules
-from models.signal_table import PARTS, SignalTable, successor_parts
-from models.state import UserState, encode
-from models.walk import SourcedEvent, SourcedRequest
+from models.users.state import UserState, encode
+from models.users.walk import SourcedEvent, SourcedRequest
 from models.weights import ServingModel
 from tests.unit.models.made import asked, serving, sourced
 

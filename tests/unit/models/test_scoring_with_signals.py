@@ -3,14 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 from models.catalogue import Catalogue
-from models.contracts import Recommendation, SignalSnapshot, decode_recommendation, encode, snapshot_id
-from models.hrnn import HRNN, HRNNConfig
-from models.popularity import Popularity
-from models.recommender import Decision, Recommender
-from models.scoring import Moment
+from models.encoders.hrnn import HRNN, HRNNConfig
+from models.items.signal_table import SignalTable
+from models.items.signals import SignalRules
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Decision, Recommender
+from models.recommending.scoring import Moment
+from models.records import Recommendation, SignalSnapshot, decode_recommendation, encode, snapshot_id
 from models.sessions import SessionRules
-from models.signal_table import SignalTable
-from models.signals import SignalRules
 from models.weights import ServingModel, describe, pack, unpack
 from tests.unit.models.made import serving, sourced
 

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.contracts import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id, session_key
-from models.popularity import Popularity
-from models.recommender import Recommender, UserKey
-from models.replay import Outcome, Replay, fell_out, forward_state, list_for, replay
+from models.items.signals import NOTHING, ItemSignals, SignalRules, apply, transitions
+from models.oracle import Outcome, Replay, fell_out, forward_state, list_for, replay
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Recommender, UserKey
+from models.records import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id, session_key
 from models.sessions import SessionRules
-from models.signals import NOTHING, ItemSignals, SignalRules, apply, transitions
-from models.state import HistoryEvent, UserState
-from models.walk import SourcedEvent
+from models.users.state import HistoryEvent, UserState
+from models.users.walk import SourcedEvent
 from models.weights import ServingModel
 from tests.unit.models.made import serving, sourced
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models import weights
 from models.catalogue import Catalogue
-from models.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNN, HRNNConfig
 from models.weights import (
     BadWeights,
     Manifest,

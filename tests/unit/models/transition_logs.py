@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from models.signals import DAY_S, HOUR_S, SignalRules, Transition
+from models.items.signals import DAY_S, HOUR_S, SignalRules, Transition
 
 RULES = SignalRules((HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S), 7 * DAY_S)
 YEAR_S = 365 * DAY_S

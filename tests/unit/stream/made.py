@@ -10,9 +10,9 @@ from typing import Any
 
 import rocksdict
 
-from models import state
-from models.state import UserState
-from stream.changelog import Changelog
+from models.users import state
+from models.users.state import UserState
+from stream.faust_patches.changelog import Changelog
 
 TOPIC = "hrnn-users-changelog"
 

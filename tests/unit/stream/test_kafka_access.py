@@ -13,8 +13,8 @@ import pytest
 import stream.kafka_access
 import trainer.kafka_access
 from stream.app import make_app
-from stream.cli.environment import load
-from stream.cli.failures import Failure
+from stream.commands.environment import load
+from stream.commands.failures import Failure
 from stream.kafka_access import KafkaAccess
 from stream.settings import WorkerSettings
 from tests.unit.logging_state import hrnn

@@ -8,11 +8,11 @@ from faust.types import TP
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models import contracts
-from models.recommender import Moved, Trial
+from models import records as contracts
+from models.recommending.recommender import Moved, Trial
 from models.sessions import Placement
-from stream import poison
-from stream.record_batches import Unreadable, UnreadableBatch
+from stream.source.record_batches import Unreadable, UnreadableBatch
+from stream.stages import poison
 from stream.telemetry import REASONS, Telemetry
 from tests.unit.models.made import serving
 

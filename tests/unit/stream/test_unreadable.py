@@ -7,12 +7,13 @@ from typing import Any
 
 from faust.types import TP
 
-from stream import intake, item_stage
-from stream.delivery import Batch
-from stream.record_batches import Unreadable, UnreadableBatch
-from stream.rejects import headers_of, kept
-from stream.request_stage import RequestStage
-from stream.signal_feed import _newest
+from stream.faust_patches.delivery import Batch
+from stream.feeds.signals import _newest
+from stream.source.record_batches import Unreadable, UnreadableBatch
+from stream.stages import intake
+from stream.stages import items as item_stage
+from stream.stages.dead_letters import headers_of, kept
+from stream.stages.requests import RequestStage
 
 GONE = UnreadableBatch(
     topic="interactions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import errors
 
-from stream.sending import NotSent, or_not_sent, queueing
+from stream.stages.sending import NotSent, or_not_sent, queueing
 from stream.telemetry import Telemetry
 
 AWAY = [

@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from models.contracts import Event
+from models.records import Event
 
 torch.set_num_threads(1)
 

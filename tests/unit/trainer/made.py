@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.contracts import SessionRecord, session_key
-from models.hrnn import HRNN
+from models.encoders.hrnn import HRNN
+from models.records import SessionRecord, session_key
 from models.weights import ServingModel, describe, pack, unpack
-from trainer.histories import Histories, from_sessions
+from trainer.data.histories import Histories, from_sessions
+from trainer.fitting.warm_start import Learned
 from trainer.settings import FittingSettings
-from trainer.warm_start import Learned
 
 torch.set_num_threads(1)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.trainer.data.test_session_copy import Log
 from tests.unit.trainer.made import Row, session
-from tests.unit.trainer.test_session_copy import Log
-from trainer.copy_file import CopyUnusable, DamagedCopy
-from trainer.session_copy import SessionCopy
+from trainer.data.copy_file import CopyUnusable, DamagedCopy
+from trainer.data.session_copy import SessionCopy
 
 LOGGED = "local copy damaged, deleted, reading it again"
 
@@ -129,7 +129,7 @@ def test_damage_while_the_copy_is_open_is_healed_too(tmp_path: Path) -> None:
 
 
 def test_another_process_lock_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.copy_file.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("trainer.data.copy_file.LOCK_WAIT_S", 0.05)
     path, log = tmp_path / "sessions.sqlite", full(10)
     written(path, log)
     copy = SessionCopy(path)
@@ -165,7 +165,7 @@ def test_a_file_that_may_not_be_written_is_explained(tmp_path: Path, caplog: pyt
             SessionCopy(path)
     assert path.exists()
     assert LOGGED not in caplog.text
-    assert logging.getLogger("trainer.session_copy").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("trainer.data.session_copy").isEnabledFor(logging.WARNING)
 
 
 def test_a_topic_created_again_is_read_from_its_beginning(caplog: pytest.LogCaptureFixture) -> None:

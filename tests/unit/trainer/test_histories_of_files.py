@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from models.contracts import Event
+from models.records import Event
 from tests.unit.trainer.logs import drawn
-from trainer.histories import from_events
+from trainer.data.histories import from_events
 
 
 def test_events_of_one_second_keep_the_order_of_the_file() -> None:

@@ -8,23 +8,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.contracts import Request, Source
-from models.hrnn import HRNN, HRNNConfig
-from models.popularity import Popularity
-from models.recommender import Recommender
-from models.scoring import Moment
+from models.encoders.hrnn import HRNN, HRNNConfig
+from models.items.signal_table import SignalTable
+from models.recommending.popularity import Popularity
+from models.recommending.recommender import Recommender
+from models.recommending.scoring import Moment
+from models.records import Request, Source
 from models.sessions import SessionRules
-from models.signal_table import SignalTable
-from models.state import UserState
-from models.walk import SourcedEvent, SourcedRequest
+from models.users.state import UserState
+from models.users.walk import SourcedEvent, SourcedRequest
 from tests.unit.trainer.logs import drawn
 from tests.unit.trainer.made import served
-from trainer import recipes_hrnn
-from trainer.encoding import build_catalogue
-from trainer.fitting import Fitted
-from trainer.histories import from_events
-from trainer.protocol import split_at
-from trainer.recipes_hrnn import Asked, Live
+from trainer.data.histories import from_events
+from trainer.evaluation import hrnn as recipes_hrnn
+from trainer.evaluation.hrnn import Asked, Live
+from trainer.evaluation.protocol import split_at
+from trainer.fitting.encoding import build_catalogue
+from trainer.fitting.fit import Fitted
 
 LAST = 3  # items that lead to the next one
 

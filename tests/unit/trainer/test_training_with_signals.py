@@ -7,17 +7,17 @@ import math
 import pytest
 import torch
 
-from models.signal_table import SignalTable
+from models.items.signal_table import SignalTable
 from models.weights import describe, pack, unpack
 from tests.unit.trainer.logs import drawn
 from tests.unit.trainer.made import circles, quick
-from trainer.evaluation import evaluate, trials
-from trainer.fitting import fit, newest_slice
-from trainer.histories import from_events
-from trainer.protocol import split_at
-from trainer.recipes_hrnn import Hrnn
+from trainer.data.histories import from_events
+from trainer.evaluation.hrnn import Hrnn
+from trainer.evaluation.protocol import split_at
+from trainer.evaluation.trials import evaluate, trials
+from trainer.fitting.fit import fit, newest_slice
+from trainer.service.training import train
 from trainer.settings import FittingSettings, TrainerSettings
-from trainer.training import train
 
 FITTING = FittingSettings(hidden_dimension=6, epochs=2, train_threads=1, lanes=8, item_dropout=0.1)
 

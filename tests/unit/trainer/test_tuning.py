@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.contracts import Event
+from models.records import Event
 from trainer import tuning
-from trainer.histories import Histories, from_events
-from trainer.protocol import Unanswerable
+from trainer.data.histories import Histories, from_events
+from trainer.evaluation.protocol import Unanswerable
 from trainer.settings import FittingSettings
 from trainer.tuning import SPACE, BadStudy, Tried, best_of, environment, search
 

@@ -1,0 +1,1 @@
+"""Networks from a user's events to a state, one a file."""

@@ -1,0 +1,1 @@
+"""What is counted of items: their signals, as records and as arrays."""

@@ -1,0 +1,1 @@
+"""A batch's decision: states and events in, new states and ranked lists out."""

@@ -1,0 +1,1 @@
+"""A user's state, and the events that change it."""

@@ -1,0 +1,152 @@
+"""Lists against `forward`: the user's whole history under the list's own weights, then one look ahead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.control import level, levels
+from models.encoders.hrnn import StepInputs
+from models.oracle import fell_out, scores_for
+from models.recommending.scoring import Moment
+from models.users.earlier import fold
+from models.users.state import HISTORY_EVENTS, HistoryEvent
+from models.weights import ServingModel
+from stream.audit.events import Replayed
+from stream.audit.lists import Given
+
+SCORE_TOLERANCE = 1e-3  # scores travel with six digits, and float32 sums differ with the order of a product's terms
+USERS_AT_ONCE, LISTS_AT_ONCE = 256, 256
+
+
+class Job(NamedTuple):
+    """One list to make again: after the first `events` of its user's events, for a time of asking."""
+
+    given: Given
+    events: int
+    gap_s: float  # from the last of them
+    places: int
+
+
+class Asked(NamedTuple):
+    """A job, with what its user had come to."""
+
+    job: Job
+    h: Tensor  # (LH,) before the last of the events
+    history: Sequence[HistoryEvent]  # up to and with it
+
+    @property
+    def retained(self) -> Sequence[HistoryEvent]:
+        """Give the events that the user's state retained then."""
+        return self.history[-HISTORY_EVENTS:]
+
+    @property
+    def earlier(self) -> dict[str, int]:
+        """Count what had fallen out of them."""
+        return fold({}, (event.item_id for event in self.history[:-HISTORY_EVENTS]))
+
+
+def seen(history: Sequence[HistoryEvent]) -> set[str]:
+    """Name what a list after a user's whole history leaves out."""
+    return {*(event.item_id for event in history[-HISTORY_EVENTS:]), *fell_out(history, HISTORY_EVENTS)}
+
+
+def asked_by(model: ServingModel, replayed: Replayed, jobs: Sequence[Job]) -> Iterator[list[Asked]]:
+    """Replay the hidden states that jobs need, many users at a time."""
+    by_user: dict[tuple[int, str], list[Job]] = {}
+    for job in jobs:
+        by_user.setdefault(job.given.user, []).append(job)
+
+    def history_of(user: tuple[int, str]) -> Sequence[HistoryEvent]:
+        return replayed.by_partition[user[0]].histories.get(user[1], [])
+
+    users = sorted(by_user, key=lambda user: len(history_of(user)))
+    for begin in range(0, len(users), USERS_AT_ONCE):
+        some = users[begin : begin + USERS_AT_ONCE]
+        firsts, chains = [], []
+        for user in some:
+            # a state made anew under new weights begins with what was retained then
+            firsts.append(max(0, min(job.events for job in by_user[user]) - 1 - HISTORY_EVENTS))
+            chains.append(history_of(user)[firsts[-1] :])
+        asked: list[Asked] = []
+        for user, first, hs in zip(some, firsts, _forward(model, chains), strict=True):
+            for job in by_user[user]:
+                steps = job.events - 1 - first
+                before = hs[steps - 1] if steps > 0 else model.model.initial(1)[0]
+                asked.append(Asked(job, before, history_of(user)[: job.events]))
+        for start in range(0, len(asked), LISTS_AT_ONCE):
+            yield asked[start : start + LISTS_AT_ONCE]
+
+
+@torch.inference_mode()
+def _forward(model: ServingModel, histories: Sequence[Sequence[HistoryEvent]]) -> Tensor:
+    """Commit every event of many histories: -> (users, longest, H); what lies past a history's end is meaningless."""
+    longest = max(1, *(len(history) for history in histories))
+    items = np.zeros((len(histories), longest), np.int64)
+    types, gaps = np.zeros_like(items), np.zeros(items.shape)
+    values = np.zeros(items.shape, np.float32)
+    for row, history in enumerate(histories):
+        for t, event in enumerate(history):
+            items[row, t] = model.catalogue.row(event.item_id)
+            types[row, t] = model.catalogue.type_row(event.event_type)
+            values[row, t] = model.catalogue.standardized(event.event_value)
+            if t + 1 < len(history):
+                gaps[row, t] = history[t + 1].timestamp - event.timestamp
+    given = StepInputs(
+        torch.from_numpy(items),
+        torch.from_numpy(levels(gaps, model.model.config.control_bounds_s)),
+        torch.from_numpy(types),
+        torch.from_numpy(values),
+    )
+    return model.model.forward(model.model.initial(len(histories)), given, torch.zeros(items.shape, dtype=torch.bool))
+
+
+@torch.inference_mode()
+def compare(model: ServingModel, asked: Sequence[Asked], exclude_seen: bool) -> Iterator[tuple[Job, str]]:
+    """Make lists of users with events again, under a model that looks at no signals; "" for those that are right."""
+    catalogue, bounds = model.catalogue, model.model.config.control_bounds_s
+    pending = [one.history[-1] for one in asked]
+    given = StepInputs(
+        torch.tensor([catalogue.row(event.item_id) for event in pending]),
+        torch.tensor([level(one.job.gap_s, bounds) for one in asked]),
+        torch.tensor([catalogue.type_row(event.event_type) for event in pending]),
+        torch.tensor([catalogue.standardized(event.event_value) for event in pending]),
+    )
+    scores = model.model.scores(model.model.step(torch.stack([one.h for one in asked]), given))
+    if exclude_seen:
+        for row, one in enumerate(asked):
+            scores[row, list(map(catalogue.row, seen(one.history)))] = -torch.inf
+    for of_items, one in zip(scores.numpy(), asked, strict=True):
+        yield one.job, _why_wrong(one.job, of_items, catalogue.rows(one.job.given.items))
+
+
+def compare_alone(model: ServingModel, moment: Moment | None, one: Asked, exclude_seen: bool) -> str:
+    """Make one list again, with a moment's signals or for a user without events; "" if it is right."""
+    earlier = one.earlier if exclude_seen or model.model.config.earlier else {}
+    scores = scores_for(model, one.h, one.retained, one.job.gap_s, moment, earlier, exclude_seen)
+    row_of = model.catalogue.row if moment is None else moment.table.row
+    rows = np.array([row_of(item_id) for item_id in one.job.given.items], np.int64)
+    if (rows >= len(scores)).any():
+        return "names items that are newer than its signals"
+    return _why_wrong(one.job, scores, rows)
+
+
+def _why_wrong(job: Job, scores: Any, rows: Any) -> str:
+    """Say how a list differs; items whose scores are equal within the tolerance may stand in either order."""
+    given = job.given
+    ranked = np.sort(scores)[::-1][: job.places]
+    expected, named = ranked[ranked > -math.inf], scores[rows]
+    if len(given.items) != len(expected):
+        return f"{len(given.items)} items, not {len(expected)}"
+    if len(set(given.items)) != len(given.items):
+        return "an item stands in it twice"
+    if not np.allclose(named, given.scores, atol=SCORE_TOLERANCE, rtol=SCORE_TOLERANCE):
+        return f"scores are off by {np.nanmax(np.abs(named - given.scores)):.2g}"
+    if not np.allclose(expected, given.scores, atol=SCORE_TOLERANCE, rtol=SCORE_TOLERANCE):
+        return "better items are missing from it"
+    return ""

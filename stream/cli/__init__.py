@@ -1,1 +1,0 @@
-"""The `hrnn` command: the one place that may import both shells."""

@@ -1,0 +1,71 @@
+"""How the commands reach Kafka: plain answers for a person when they can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from stream.commands.environment import load
+from stream.commands.failures import Failure
+from stream.demo.broker import wait_until_serving
+from stream.kafka_access import KafkaAccess
+
+
+def require_broker(bootstrap: str, *, timeout_s: float = 3.0) -> None:
+    """Raise Failure unless a broker answers; the clients themselves would try for half a minute."""
+    access = load(KafkaAccess)
+    try:
+        wait_until_serving(bootstrap, timeout_s=timeout_s, tls=access.access_options().get("ssl_context"))
+    except Failure as failure:
+        remedy = f"{failure.remedy}; its listener must speak {access.security_protocol} (HRNN_SECURITY_PROTOCOL)"
+        raise Failure(failure.what, remedy) from None
+
+
+def client_options(bootstrap: str, client_id: str) -> dict[str, Any]:
+    """Give what a command's Kafka client is made with; TLS and SASL are as the environment says."""
+    return {
+        "bootstrap_servers": bootstrap.split(","),
+        "client_id": client_id,
+        **load(KafkaAccess).access_options(),
+    }
+
+
+@contextmanager
+def explained(bootstrap: str) -> Iterator[None]:
+    """Turn what Kafka's client raises inside into a Failure that names the broker."""
+    try:
+        yield
+    except KafkaError as error:
+        remedy = "see what `hrnn doctor` says"
+        if user := load(KafkaAccess).sasl_username:
+            # a refused login is a closed connection to the client, that it tries to open again until its time is up
+            remedy += f"; is the password of HRNN_SASL_USERNAME={user} right, and may that user do this?"
+        raise Failure(f"Kafka at {bootstrap}: {type(error).__name__}: {error}", remedy) from error
+
+
+@contextmanager
+def administration(bootstrap: str) -> Iterator[KafkaAdminClient]:
+    """Open an administrative connection for the time of the block; raises Failure if no broker answers."""
+    require_broker(bootstrap)
+    with explained(bootstrap):
+        admin = KafkaAdminClient(**client_options(bootstrap, "hrnn-admin"), bootstrap_timeout_ms=10_000)
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+
+def missing_topic(bootstrap: str, topic: str) -> Failure:
+    """Say that a topic is not there."""
+    return Failure(f"there is no topic {topic} at {bootstrap}", "run `hrnn topics create`")
+
+
+def require_topic(bootstrap: str, topic: str) -> None:
+    """Raise Failure unless the topic exists: a producer would wait a minute for it."""
+    with administration(bootstrap) as admin:
+        if topic not in admin.list_topics():
+            raise missing_topic(bootstrap, topic)

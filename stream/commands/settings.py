@@ -1,0 +1,28 @@
+"""`hrnn settings`: every variable that is read from the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from stream.commands.options import Json, results
+from stream.commands.tables import table
+
+
+def settings(as_json: Json = False) -> None:
+    """List the environment variables: who reads each, its value now if set, its default, and why that."""
+    from stream.commands.environment import SHOWN_SECRET, all_variables, secrets
+
+    environ = {**os.environ, **{name: SHOWN_SECRET for name in secrets() if os.environ.get(name)}}
+    variables = all_variables()
+    if as_json:
+        rows = [{**variable._asdict(), "value": environ.get(variable.name)} for variable in variables]
+        results(json.dumps(rows))
+        return
+    table(
+        ("variable", "read by", "set to", "default", "why"),
+        [
+            (variable.name, variable.reader, environ.get(variable.name, ""), variable.default, variable.reason)
+            for variable in variables
+        ],
+    )

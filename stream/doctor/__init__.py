@@ -1,0 +1,1 @@
+"""What `hrnn doctor` examines."""

@@ -1,0 +1,1 @@
+"""Compacted topics that every worker follows: models, signals."""

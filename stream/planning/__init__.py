@@ -1,0 +1,1 @@
+"""How much memory, disk and network a deployment needs."""

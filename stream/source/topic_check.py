@@ -1,0 +1,133 @@
+"""What a broker says of the topics: which they are, how many partitions they have, and whether that fits together."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from models.records import Topics
+
+REMEDY = "make them with `hrnn topics create`"
+FEWER = "partitions can't be taken away: make the topic again with at least as many, or begin with another prefix"
+BOOTSTRAP_MS = 10_000
+
+
+class TopicsNotReady(Exception):
+    """The topics are not as a worker needs them, or Kafka can't be reached; the text says what to do."""
+
+
+class KafkaAway(TopicsNotReady):
+    """No broker answers now; one may later."""
+
+
+@dataclass(frozen=True)
+class TopicFacts:
+    """What a broker said of the topics at one time; those that do not exist are left out."""
+
+    cluster_id: str
+    ids: Mapping[str, bytes]
+    """By topic: 16 bytes, others when a topic is deleted and made again; b"" from a broker before 2.8."""
+    partitions_of: Mapping[str, int]
+    partitions: int
+    """How many partitions states are kept by: those of the users' changelog. A user's home is one of these."""
+
+    def added(self, topics: Topics) -> dict[str, int]:
+        """Count the partitions of `interactions` and `requests` that no states are kept by."""
+        more = {topic: self.partitions_of.get(topic, 0) - self.partitions for topic in read_by_users(topics)}
+        return {topic: count for topic, count in more.items() if count > 0}
+
+
+def read_by_users(topics: Topics) -> tuple[str, str]:
+    """Name the topics whose records are keyed by user: they may have more partitions than states are kept by."""
+    return topics.interactions, topics.requests
+
+
+class TopicReader:
+    """Asks for facts again and again over one connection; blocking, for a thread. Close it, or use it as a context."""
+
+    def __init__(self, topics: Topics, client_options: Mapping[str, Any]) -> None:
+        """Connect at the first question, and again after one that failed."""
+        self._topics = topics
+        self._options = client_options
+        self._client: KafkaAdminClient | None = None
+
+    def look(self) -> TopicFacts:
+        """Ask for all topics; raises KafkaError or OSError, and connects again the next time."""
+        try:
+            if self._client is None:
+                self._client = KafkaAdminClient(**self._options, bootstrap_timeout_ms=BOOTSTRAP_MS)
+            cluster_id = self._client.describe_cluster()["cluster_id"]
+            described = self._client.describe_topics(all_topics(self._topics))
+        except (KafkaError, OSError):
+            self.close()
+            raise
+        found = {topic["name"]: topic for topic in described if topic["error_code"] == 0 and topic["partitions"]}
+        partitions_of = {name: len(topic["partitions"]) for name, topic in found.items()}
+        ids = {name: _id_of(topic.get("topic_id")) for name, topic in found.items()}
+        return TopicFacts(cluster_id, ids, partitions_of, partitions_of.get(self._topics.user_states, 0))
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def __enter__(self) -> Self:
+        """Be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+
+def _id_of(text: str | uuid.UUID | None) -> bytes:
+    topic_id = uuid.UUID(str(text)).bytes if text else b""
+    return topic_id if any(topic_id) else b""
+
+
+def all_topics(topics: Topics) -> list[str]:
+    """Name the topics that a worker can't do without."""
+    return [topics.user_states, *_at_least_as_many(topics), topics.models, topics.dead_letters]
+
+
+def _at_least_as_many(topics: Topics) -> list[str]:
+    return [
+        *(topics.interactions, topics.requests, topics.recommendations, topics.sessions),
+        *(topics.transitions, topics.signals, topics.item_states),
+    ]
+
+
+def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> TopicFacts:
+    """Look at the topics; raises TopicsNotReady if a worker can't start on them."""
+    bootstrap = ",".join(client_options["bootstrap_servers"])
+    try:
+        with TopicReader(topics, client_options) as reader:
+            facts = reader.look()
+    except (KafkaError, OSError) as error:
+        raise KafkaAway(f"Kafka at {bootstrap} does not answer ({error}); is HRNN_KAFKA_BOOTSTRAP right?") from None
+    for complaint in complaints(facts, topics):
+        raise TopicsNotReady(f"{complaint} (at {bootstrap})")
+    return facts
+
+
+def complaints(facts: TopicFacts, topics: Topics) -> Iterable[str]:
+    """Yield what keeps a worker from starting, each with its remedy."""
+    missing = [topic for topic in all_topics(topics) if topic not in facts.partitions_of]
+    if missing:
+        yield f"topics {', '.join(missing)} are missing; {REMEDY}"
+        return
+    needed = facts.partitions
+    fewer = {t: n for t in _at_least_as_many(topics) if (n := facts.partitions_of[t]) < needed}
+    if fewer:
+        yield f"states are kept by {needed} partitions ({topics.user_states}), but topics have fewer {fewer}; {FEWER}"
+    if (models := facts.partitions_of[topics.models]) != 1:
+        yield f"{topics.models} has {models} partitions; it must have 1: {REMEDY}"

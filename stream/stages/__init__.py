@@ -1,0 +1,1 @@
+"""The stages that a record passes: users, items, requests."""

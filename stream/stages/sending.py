@@ -1,0 +1,99 @@
+"""Sending: few record batches instead of many records, records sent on, and what is not known to be written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiokafka
+from aiokafka.errors import KafkaError
+
+from stream.process.retrying import is_transient, named
+from stream.source.log_reader import Record
+from stream.stages.headers import sendable
+from stream.stages.origins import Origins
+from stream.telemetry import Telemetry
+
+PAUSED = "the worker had paused for longer than the session timeout"
+
+
+class NotSent(Exception):
+    """A batch is not known to be written, and has to be read and decided again; the text says why."""
+
+
+@contextmanager
+def or_not_sent(telemetry: Telemetry) -> Iterator[None]:
+    """Await acks inside; raises NotSent if some did not come in time."""
+    try:
+        yield
+    except KafkaError as error:
+        if not is_transient(error):
+            raise
+        # expired in the producer, through a pause of ours or the broker's: what did arrive is harmless twice
+        telemetry.producer_errors.inc()
+        raise _not_sent(error) from None
+
+
+@contextmanager
+def queueing() -> Iterator[None]:
+    """Queue records inside; raises NotSent if the producer has no room, or no leader to send to, for too long."""
+    try:
+        yield
+    except KafkaError as error:
+        if not is_transient(error):
+            raise
+        raise _not_sent(error) from None
+
+
+def _not_sent(error: KafkaError) -> NotSent:
+    return NotSent(named(error))
+
+
+async def send_on(
+    producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int, origins: Origins, epoch: int
+) -> asyncio.Future[Any]:
+    """Queue a record for its user's own partition, with where it came in first, in which epoch, in a signed header."""
+    with queueing():
+        sent: asyncio.Future[Any] = await producer.send(
+            record.topic,
+            value=record.value,
+            key=user_id.encode(),
+            partition=home,
+            headers=sendable(origins.forwarded(record, user_id, home, epoch)),
+        )
+    return sent
+
+
+@dataclass(frozen=True)
+class Append:
+    """One record batch on its way to a partition."""
+
+    partition: int
+    records: int
+    acked: asyncio.Future[Any]
+
+
+async def append(
+    producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes]]
+) -> list[Append]:
+    """Queue key-value records for one partition as few record batches; the appends are acked in order."""
+    appends: list[Append] = []
+    builder = producer.create_batch()
+    for key, value in records:
+        if builder.append(key=key, value=value, timestamp=None) is None:
+            appends.append(await _send(producer, builder, topic, partition))
+            builder = producer.create_batch()
+            builder.append(key=key, value=value, timestamp=None)
+    if builder.record_count():
+        appends.append(await _send(producer, builder, topic, partition))
+    return appends
+
+
+async def _send(producer: aiokafka.AIOKafkaProducer, builder: Any, topic: str, partition: int) -> Append:
+    builder.close()
+    records = builder.record_count()
+    with queueing():
+        return Append(partition, records, await producer.send_batch(builder, topic, partition=partition))

@@ -1,0 +1,1 @@
+"""Simple recommenders that an evaluation compares with."""

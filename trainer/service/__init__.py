@@ -1,0 +1,1 @@
+"""The trainer's service: train, compare, publish."""
