@@ -19,6 +19,7 @@ import numpy as np
 
 from models.items.live_items import LiveItems
 from models.items.signals import Transition
+from models.recommending.mask import not_had
 from models.recommending.popularity import Popularity
 from models.recommending.scoring import Moment, Scoring
 from models.records import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
@@ -115,6 +116,7 @@ class Recommender:
         self.rules = rules
         self._top_k = top_k
         self._exclude_seen = exclude_seen
+        self._rules = (not_had,) if exclude_seen else ()
         self._history_events = history_events
         self._asking_gap_s = asking_gap_s
         self._earlier_items = earlier_items
@@ -162,7 +164,7 @@ class Recommender:
                 lists.append(self._popular(ask, popularity, self._top_k, taken))
         if model is not None and asks:
             scoring = Scoring(model, [walk for walk in walks.values() if walk.applied], asks, self._history_events)
-            lists = scoring.lists(self._top_k, self._exclude_seen, self._asking_gap_s, moment)
+            lists = scoring.lists(self._top_k, self._rules, self._asking_gap_s, moment)
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
         version = POPULARITY if model is None else model.version
@@ -207,7 +209,7 @@ class Recommender:
         elif asks:
             scoring = Scoring(model, [walk for walk in walks.values() if walk.history], asks, self._history_events)
             gaps_s = np.array(at) - [ask.pending.timestamp for ask in asks]
-            lists = scoring.lists(np.array(places), self._exclude_seen, gaps_s, moment)
+            lists = scoring.lists(np.array(places), self._rules, gaps_s, moment)
         else:
             lists = []
         version = POPULARITY if model is None else model.version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -10,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.encoders.hrnn import Decoder, Sparse
 from models.encoders.waves import Gaps, Rows, Waves
+from models.items.item_table import ItemTable
 from models.items.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
-from models.recommending.top_k import top_k
+from models.recommending.mask import MaskInputs, MaskRule, mask_of
+from models.recommending.top_k import ranked_lists
 from models.records import RankedItem, SignalSnapshot, snapshot_id
 from models.terms import repeats
 from models.users import earlier
@@ -23,7 +23,6 @@ from models.users.walk import Ask, Walk
 from models.weights import ServingModel
 
 ROWS_AT_ONCE = 32  # their scores stay in a core's cache for the ranking: 64 rows took 10 to 20 % longer
-SCORE_DIGITS = 6  # float32 holds hardly more, and the rest would be half of a list's bytes
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,10 @@ class Moment:
             trends = trends[[table.rules.half_lives_s.index(half_life_s) for half_life_s in known]]
         with torch.inference_mode():
             return cls(table, model.model.decoder_at(torch.from_numpy(trends)), t, table.offsets)
+
+    def items(self, model: ServingModel) -> ItemTable:
+        """Give the rows that lists of the model are made of."""
+        return ItemTable(model.catalogue, self.table, len(self.decoder.bias))
 
     def named(self, version: str) -> tuple[str | None, SignalSnapshot | None]:
         """Name what a batch's lists are made with now, for whoever makes them again; (None, None) if it is not known.
@@ -134,9 +137,9 @@ class Scoring:
 
     @torch.inference_mode()
     def lists(
-        self, places: int | Rows, exclude_seen: bool, asking_gap_s: float | Gaps, moment: Moment | None = None
+        self, places: int | Rows, rules: Sequence[MaskRule], asking_gap_s: float | Gaps, moment: Moment | None = None
     ) -> list[list[RankedItem]]:
-        """Rank a list for every ask, of `places` items or of as many as are not excluded.
+        """Rank a list for every ask, of `places` items or of as many as the rules leave.
 
         `places` and `asking_gap_s`, the time from the pending event to that of asking, are one for all asks or one
         for each (N); asked for a time before that event, a gap is below 0, which is of the lowest level. Without a
@@ -151,6 +154,7 @@ class Scoring:
         at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(self._asks, gaps_s.tolist(), strict=True)]
         had = self._had(moment)
         before = self._had_earlier(moment)
+        items = moment.items(self._model) if moment is not None else ItemTable(self._model.catalogue)
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(pending))
@@ -160,14 +164,10 @@ class Scoring:
             else:
                 sparse = self._sparse(moment, *both, at[start:stop])
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
-            seen = None
-            if exclude_seen:
-                asks = [np.repeat(np.arange(stop - start), part.lengths) for part in both]
-                rows = np.concatenate([part.rows for part in both])
-                if moment is not None:
-                    rows[rows >= len(moment.decoder.bias)] = 0  # newer than the moment: no column is theirs
-                seen = np.concatenate(asks), rows
-            lists += self._best(ranked, seen, wanted[start:stop], moment)
+            had_by = np.concatenate([np.repeat(np.arange(stop - start), part.lengths) for part in both])
+            had_rows = items.scored(np.concatenate([part.rows for part in both]))
+            mask = mask_of(rules, MaskInputs(stop - start, items, had_by, had_rows))
+            lists += ranked_lists(ranked, mask, wanted[start:stop], items)
         return lists
 
     def _sparse(self, moment: Moment, had: _Had, before: _Had, at: Sequence[float]) -> Sparse:
@@ -222,16 +222,3 @@ class Scoring:
             new = np.flatnonzero(rows == 0)
             rows[new] = [moment.table.row(item_ids[place]) for place in new.tolist()]
         return _Had(rows, counts, np.fromiter(map(len, each), np.int64, len(each)))
-
-    def _best(
-        self, ranked: Tensor, seen: tuple[Rows, Rows] | None, places: Rows, moment: Moment | None
-    ) -> list[list[RankedItem]]:
-        rows, scores = top_k(ranked, int(places.max()), seen)
-        items = self._model.catalogue.item_of_row if moment is None else moment.table.item_of_row
-        item_of_row = items.__getitem__
-        counts = np.minimum(np.count_nonzero(scores > -math.inf, axis=1), places).tolist()
-        shown = scores.astype(np.float64).round(SCORE_DIGITS).tolist()
-        return [
-            list(map(RankedItem, map(item_of_row, row[:count]), score))
-            for row, score, count in zip(rows.tolist(), shown, counts, strict=True)
-        ]

@@ -14,21 +14,38 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.items.item_table import ItemTable
+from models.recommending.mask import ItemMask
+from models.records import RankedItem
+
 BLOCK = 64  # columns: 16, 32 and 128 were all slower, at 10,000 columns and at 100,000
+SCORE_DIGITS = 6  # float32 holds hardly more, and the rest would be half of a list's bytes
 TWO_STAGES_FROM = 6000  # columns: below, finding the blocks costs as much as it saves
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
 
-def top_k(scores: Tensor, k: int, seen: tuple[Rows, Rows] | None = None) -> tuple[Rows, Scores]:
-    """Rank: scores (B, V), seen (row indices (N,), column indices (N,)) -> columns (B, k), scores (B, k).
+def ranked_lists(scores: Tensor, mask: ItemMask, places: Rows, items: ItemTable) -> list[list[RankedItem]]:
+    """Rank B lists of `places` (B,) items, fewer where no more are above -inf: scores (B, V), which are consumed."""
+    rows, ranked = top_k(scores, int(places.max()), mask)
+    item_of_row = items.item_of_row.__getitem__
+    counts = np.minimum(np.count_nonzero(ranked > -math.inf, axis=1), places).tolist()
+    shown = ranked.astype(np.float64).round(SCORE_DIGITS).tolist()
+    return [
+        list(map(RankedItem, map(item_of_row, row[:count]), score))
+        for row, score, count in zip(rows.tolist(), shown, counts, strict=True)
+    ]
 
-    `scores` is consumed: what `seen` names is overwritten with -inf. Where fewer than k columns are above -inf, the
+
+def top_k(scores: Tensor, k: int, mask: ItemMask | None = None) -> tuple[Rows, Scores]:
+    """Rank: scores (B, V) -> columns (B, k), scores (B, k), without what the mask leaves out.
+
+    `scores` is consumed: what is left out is overwritten with -inf. Where fewer than k columns are above -inf, the
     rest of the row is -inf, and its columns mean nothing. With k > V there are V places.
     """
-    if seen is not None:
-        scores.numpy()[seen] = -math.inf
+    if mask is not None:
+        mask.hide(scores)
     k = min(k, scores.shape[1])
     more = min(k + 1, scores.shape[1])  # one more tells whether the last place is tied
     values, columns = _largest(scores, more)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from models.control import DEFAULT_BOUNDS_S, levels
 from models.measures import ranks
+from models.recommending.mask import ItemMask
 from models.sessions import SessionRules
 from trainer.data.histories import Histories, Ints
 from trainer.evaluation.tally import Tally
@@ -64,21 +65,17 @@ class Split:
         """Give what happened before the instant, and nothing else: the same ones each time, counted but once."""
         return self._training
 
-    def had(self, block: Ints) -> tuple[Ints, Ints]:
-        """Name what is left out of the rankings of events (B) -> numbers in the block (N), rows (N)."""
+    def had(self, block: Ints) -> ItemMask:
+        """Give what is left out of the rankings of events (B)."""
         if not self.mask_had:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            return ItemMask()
         first = self.histories.bounds[self.histories.users[block]]
         rows = [self.rows[begin:event] for begin, event in zip(first.tolist(), block.tolist(), strict=True)]
-        return np.repeat(np.arange(len(block)), block - first), np.concatenate(rows)
+        return ItemMask(lists=np.repeat(np.arange(len(block)), block - first), rows=np.concatenate(rows))
 
-    @torch.inference_mode()
     def mask(self, scores: Tensor, block: Ints) -> Tensor:
         """Set what is left out of the rankings of events (B) to -inf, in place: scores (B, rows)."""
-        if not self.mask_had:
-            return scores
-        numbers, rows = self.had(block)
-        scores[torch.from_numpy(numbers), torch.from_numpy(rows)] = -torch.inf
+        self.had(block).hide(scores)
         return scores
 
     @cached_property

@@ -14,6 +14,7 @@ from torch import Tensor
 from models.control import level
 from models.encoders.hrnn import StepInputs
 from models.measures import mrr_at_k, ndcg_at_k, ranks, recall_at_k
+from models.recommending.mask import ItemMask
 from trainer.data.histories import Histories, Ints
 from trainer.fitting.encoding import encode
 from trainer.fitting.known_signals import Known
@@ -151,13 +152,14 @@ def states_before(learned: Learned, histories: Histories, inputs: StepInputs, as
     return found
 
 
-def _seen(histories: Histories, rows: Ints, asked: Ints) -> tuple[Ints, Ints]:
-    """List what each trial's user has had: trials and rows, a pair for each event up to the one asked after."""
+def _seen(histories: Histories, rows: Ints, asked: Ints) -> ItemMask:
+    """Leave out what each trial's user has had: a row for each event up to the one asked after."""
     first = histories.bounds[histories.users[asked]]
     lengths = asked - first + 1
     trial = np.repeat(np.arange(len(asked)), lengths)
     begins = np.cumsum(lengths) - lengths
-    return trial, rows[np.arange(int(lengths.sum())) - np.repeat(begins - first, lengths)]
+    had = rows[np.arange(int(lengths.sum())) - np.repeat(begins - first, lengths)]
+    return ItemMask(lists=trial, rows=had)
 
 
 def _signals(learned: Learned, histories: Histories, asked: Ints) -> Callable[[int, int], Known] | None:
@@ -173,7 +175,7 @@ def _ranks(
     learned: Learned,
     h: Tensor,
     target: Tensor,
-    seen: tuple[Ints, Ints],
+    seen: ItemMask,
     signals: Callable[[int, int], Known] | None,
 ) -> tuple[Ints, float]:
     """Rank each target (trials,) among the unseen -> ranks, mean log likelihood among all."""
@@ -187,7 +189,7 @@ def _ranks(
             known = signals(start, start + len(scores))
             known.add_to(scores[:, 1:], torch.cat(learned.model.mixture_of(h[start : start + block]), 1))
         likelihood += float(torch.log_softmax(scores, 1).gather(1, at).sum())
-        low, high = np.searchsorted(seen[0], (start, start + block))
-        scores[torch.from_numpy(seen[0][low:high] - start), torch.from_numpy(seen[1][low:high])] = -math.inf
+        low, high = np.searchsorted(seen.lists, (start, start + block))
+        ItemMask(lists=seen.lists[low:high] - start, rows=seen.rows[low:high]).hide(scores)
         found.append(ranks(scores, at.squeeze(1)))
     return np.concatenate([*found, np.zeros(0, np.int64)]), likelihood / len(h) if len(h) else math.nan

@@ -49,7 +49,7 @@ def foretell(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator
     known = split.n_known + 1
     for block in blocks:
         scored = np.zeros((len(block), len(counts)))
-        numbers, had = split.had(block)
+        had = split.had(block)
         likelihoods = np.full((2, len(block)), math.nan)
         for number, event in enumerate(block.tolist()):
             while order[place] != event:
@@ -57,7 +57,7 @@ def foretell(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator
                 counts[split.rows[order[place]]] += 1
                 place += 1
             scores = counter.scores(event).copy()
-            out = np.unique(had[numbers == number])  # what the user has had is no answer
+            out = np.unique(had.rows[had.lists == number])  # what the user has had is no answer
             scores[out] = 0.0
             row, trust = split.rows[event], fors / (fors + against)
             for way, end in enumerate((known, len(counts))):

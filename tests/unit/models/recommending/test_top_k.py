@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.recommending import top_k as ranking
+from models.recommending.mask import ItemMask
 from models.recommending.top_k import top_k
 
 
@@ -37,15 +38,15 @@ def test_ties_go_to_the_lower_row(seed: int, k: int, width: int, distinct: int, 
     assert np.array_equal(rows, plain(scores, k))
 
 
-def test_what_was_seen_is_not_ranked() -> None:
+def test_what_a_mask_leaves_out_is_not_ranked() -> None:
     scores = torch.arange(10.0).repeat(2, 1)
-    rows, values = top_k(scores, 3, (np.array([0, 0, 1]), np.array([9, 8, 7])))
+    rows, values = top_k(scores, 3, ItemMask(lists=np.array([0, 0, 1]), rows=np.array([9, 8, 7])))
     assert rows.tolist() == [[7, 6, 5], [9, 8, 6]]
     assert values.tolist() == [[7, 6, 5], [9, 8, 6]]
 
 
 def test_fewer_than_k_can_be_ranked() -> None:
     scores = torch.tensor([[-math.inf, 1.0, 2.0]])
-    rows, values = top_k(scores, 5, (np.array([0]), np.array([1])))
+    rows, values = top_k(scores, 5, ItemMask(lists=np.array([0]), rows=np.array([1])))
     assert values.tolist() == [[2.0, -math.inf, -math.inf]]
     assert rows[0, 0] == 2
