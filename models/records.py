@@ -8,9 +8,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
+
+from models.decoding import MAX_ID_CHARS as MAX_ID_CHARS
+from models.decoding import BadRecord as BadRecord
+from models.decoding import check_id, check_time, decoded
 
 BROKER_MAX_BYTES = 1_048_588
 """Kafka's default `message.max.bytes`, for a whole record batch: nothing written by us may need more."""
@@ -21,7 +25,6 @@ MAX_RECORD_BYTES = 1_000_000
 With the limits below the largest are a list of 500 items (0.8 MB) and a user's state (0.74 MB); a test holds this.
 """
 
-MAX_ID_CHARS = 256  # Amazon Personalize's own limit for USER_ID and ITEM_ID
 MAX_EVENT_TYPE_CHARS = 256  # Personalize's own for EVENT_TYPE, too; a state keeps 100 of them
 MAX_EVENT_BYTES = 64 * 1024  # an interaction is some 200 bytes; more is a mistake at the producer
 MAX_REQUEST_BYTES = 64 * 1024  # a request is as small
@@ -35,9 +38,6 @@ MAX_EVENT_VALUE = 1e12
 The sum of the squares of 1e9 such values, 1e33, is finite in float64, and a value that is standardised by a deviation
 of at least 1e-12 is finite in float32.
 """
-
-# Times later than these can't be seconds: 1e11 s is the year 5138, but 1e11 ms is 1973. Earlier ones are times.
-_FINER_UNITS = ((1e17, "nanoseconds", 1e9), (1e14, "microseconds", 1e6), (1e11, "milliseconds", 1e3))
 
 POPULARITY = "popularity"
 """The `model_version` of a list that was made before any model was published."""
@@ -59,12 +59,12 @@ class Topics:
 
     @property
     def items(self) -> str:
-        """Name the compacted topic of item metadata, by item_id; nothing reads it yet."""
+        """Name the compacted topic of items' facts: key item_id, value `facts.records.Item`; null withdraws."""
         return self.prefix + "items"
 
     @property
     def users(self) -> str:
-        """Name the compacted topic of user metadata, by user_id; nothing reads it yet."""
+        """Name the compacted topic of users' facts: key user_id, value `facts.records.User`; nothing reads it yet."""
         return self.prefix + "users"
 
     @property
@@ -130,16 +130,6 @@ class Topics:
     def item_states(self) -> str:
         """Name the changelog of items' signals, by item_id (Faust's own naming)."""
         return f"{self.app_id}-items-changelog"
-
-
-class BadRecord(ValueError):
-    """A record that can't be applied: `reason` is one of a few words, `detail` is for a person."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Say what is wrong, for a header and for a person."""
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -249,7 +239,6 @@ class _EventsOnly(msgspec.Struct, frozen=True, gc=False):
     events: list[msgspec.Raw]
 
 
-_Incoming = TypeVar("_Incoming", Event, Request, Asker)
 _event_decoder = msgspec.json.Decoder(Event)
 _request_decoder = msgspec.json.Decoder(Request)
 _asker_decoder = msgspec.json.Decoder(Asker)
@@ -262,15 +251,15 @@ _NAMESPACE = uuid.NAMESPACE_URL.bytes
 
 def decode_event(value: bytes | None) -> Event:
     """Read an interaction; raises BadRecord with a reason that says what is wrong with it."""
-    event = _decode(_event_decoder, value, "an interaction", MAX_EVENT_BYTES)
-    _check_id("user_id", event.user_id)
-    _check_id("item_id", event.item_id)
+    event = decoded(_event_decoder, value, "an interaction", MAX_EVENT_BYTES)
+    check_id("user_id", event.user_id)
+    check_id("item_id", event.item_id)
     if event.event_id is not None and len(event.event_id) > MAX_ID_CHARS:
         raise BadRecord("bad_id", f"event_id has {len(event.event_id)} characters; at most {MAX_ID_CHARS} are allowed")
     if event.event_type is not None and len(event.event_type) > MAX_EVENT_TYPE_CHARS:
         length = len(event.event_type)
         raise BadRecord("bad_value", f"event_type has {length} characters; at most {MAX_EVENT_TYPE_CHARS} are allowed")
-    _check_time("timestamp", event.timestamp)
+    check_time("timestamp", event.timestamp)
     # written so that NaN is refused, too
     if event.event_value is not None and not abs(event.event_value) <= MAX_EVENT_VALUE:
         raise BadRecord(
@@ -283,11 +272,11 @@ def decode_event(value: bytes | None) -> Event:
 
 def decode_request(value: bytes | None) -> Request:
     """Read a request; raises BadRecord with a reason that says what is wrong with it."""
-    request = _decode(_request_decoder, value, "a request", MAX_REQUEST_BYTES)
-    _check_id("request_id", request.request_id)
-    _check_id("user_id", request.user_id)
+    request = decoded(_request_decoder, value, "a request", MAX_REQUEST_BYTES)
+    check_id("request_id", request.request_id)
+    check_id("user_id", request.user_id)
     if request.at is not None:
-        _check_time("at", request.at)
+        check_time("at", request.at)
     if request.k is not None and not 1 <= request.k <= MAX_REQUESTED_ITEMS:
         raise BadRecord("bad_value", f"k is {request.k}; 1 to {MAX_REQUESTED_ITEMS} items can be asked for")
     return request
@@ -296,44 +285,12 @@ def decode_request(value: bytes | None) -> Request:
 def decode_asker(value: bytes | None) -> Asker | None:
     """Read who sent a request that was refused; None if it does not say so."""
     try:
-        asker = _decode(_asker_decoder, value, "a request", MAX_REQUEST_BYTES)
-        _check_id("request_id", asker.request_id)
-        _check_id("user_id", asker.user_id)
+        asker = decoded(_asker_decoder, value, "a request", MAX_REQUEST_BYTES)
+        check_id("request_id", asker.request_id)
+        check_id("user_id", asker.user_id)
     except BadRecord:
         return None
     return asker
-
-
-def _decode(decoder: msgspec.json.Decoder[_Incoming], value: bytes | None, kind: str, most_bytes: int) -> _Incoming:
-    if value is None:
-        raise BadRecord("null_value", f"{kind} can't be withdrawn by a null value")
-    if len(value) > most_bytes:
-        raise BadRecord("too_large", f"{len(value)} bytes; {kind} has at most {most_bytes}")
-    try:
-        return decoder.decode(value)
-    except msgspec.ValidationError as error:
-        reason = "missing_field" if "missing required field" in str(error) else "wrong_type"
-        detail = str(error)
-        if detail.endswith(("`$.timestamp`", "`$.at`")):
-            detail += ": send a number, Unix seconds as in 1700000000.5, and no text"
-        raise BadRecord(reason, detail) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRecord("not_json", str(error)) from None
-
-
-def _check_id(name: str, text: str) -> None:
-    if not 0 < len(text) <= MAX_ID_CHARS:
-        raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
-    if "\0" in text:  # Faust keeps a record of its own beside the users', under a key with a NUL
-        raise BadRecord("bad_id", f"{name} holds a NUL character")
-
-
-def _check_time(name: str, time_s: float) -> None:
-    if not 0 <= time_s < 1e20:  # 1e20 ns are the year 5138; NaN is refused, too
-        raise BadRecord("bad_timestamp", f"{name} {time_s:.15g} is no Unix time in seconds")
-    for least, unit, divisor in _FINER_UNITS:
-        if time_s >= least:
-            raise BadRecord("bad_timestamp", f"{name} {time_s:.0f} looks like {unit}: divide by {divisor:.0f}")
 
 
 def decode_recommendation(value: bytes) -> Recommendation:

@@ -1,0 +1,1 @@
+"""Facts of items and users: their schemas and records."""
