@@ -1,4 +1,4 @@
-"""The worker, top to bottom: app, tables, feeds, stages, channels, agents, timers."""
+"""The worker: Faust app, tables, feeds, stages, channels, agents and timers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from stream.feeds.models import ModelFeed
 from stream.feeds.signals import SignalFeed
 from stream.process.bounded_stop import BoundedWorker, Watchdog
 from stream.process.health import Health, Unwell
-from stream.process.retrying import Spell, is_transient
+from stream.process.retrying import Retries, is_transient
 from stream.process.start import wait_for_topics
 from stream.settings import WorkerSettings
 from stream.source.log_epochs import LogEpochs
@@ -49,15 +49,15 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-FOREIGN_CHECK_S = 10.0  # far below the changelog's min.compaction.lag.ms: a stale record is mended before it is kept
+FOREIGN_CHECK_S = 10.0  # far below the changelog's min.compaction.lag.ms: stale records are replaced before compaction
 OBSERVE_EVERY_S = 0.25
-# Objects made between two searches for cycles. Batches make 20,000 each and no cycles: searching at every 700, and all
-# that was ever imported at every hundredth time, took a quarter of a worker's time, in pauses of up to 0.3 s.
+# New objects between two garbage collections. A batch makes 20,000 objects and no cycles. Python's default of 700, with
+# a full collection every hundredth time, took a quarter of a worker's time, in pauses of up to 0.3 s.
 COLLECT_EVERY = 50_000
 
 
 def make_app(settings: WorkerSettings) -> BatchApp:
-    """Configure Faust; no topic is declared by it, they are made by `hrnn topics create`."""
+    """Configure Faust. It creates no topics: `hrnn topics create` does."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     app = BatchApp(
         settings.topics.app_id,
@@ -74,16 +74,16 @@ def make_app(settings: WorkerSettings) -> BatchApp:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_interval_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
-        # a join takes up to the rebalance timeout; more would only keep us waiting for a host that has vanished
+        # a join takes up to the rebalance timeout; more would only prolong the wait for an unreachable host
         broker_request_timeout=settings.rebalance_timeout_s + settings.session_timeout_s + 5.0,
         broker_commit_interval=1.0,
         broker_max_poll_records=settings.max_poll_records,
         consumer_group_instance_id=settings.instance_id,
         consumer_auto_offset_reset="earliest",
-        producer_linger=0.0,  # batches are made here; waiting would only add latency
+        producer_linger=0.0,  # this worker builds the record batches; waiting would only add latency
         producer_max_batch_size=256 * 1024,
         producer_max_request_size=BROKER_MAX_BYTES,
-        # below the session timeout: what waited through a pause expires in the producer instead of being written late
+        # below the session timeout: records that waited through a pause expire instead of being written late
         producer_request_timeout=settings.session_timeout_s * 0.8,
         stream_recovery_delay=0.0,
         web_enabled=False,
@@ -97,15 +97,15 @@ def make_app(settings: WorkerSettings) -> BatchApp:
 
 
 def _member_url(instance_id: str | None) -> str:
-    """Name this member in Faust's assignments, where nothing is ever fetched from it.
+    """Return this member's URL in Faust's assignments. Nothing is ever fetched from it.
 
-    The host's name, which Faust takes, changes while a static member stays the same.
+    Faust's default is the host name, which may change while a static member stays the same.
     """
     return f"http://worker/{quote(instance_id or uuid.uuid4().hex, safe='')}"
 
 
 def _credentials(settings: WorkerSettings) -> CredentialsT | None:
-    """Say to Faust what its own clients are told by `client_options`."""
+    """Return Faust's form of the credentials in `client_options`."""
     options = settings.access_options()
     context = options.get("ssl_context")
     if "sasl_mechanism" in options:
@@ -119,10 +119,10 @@ def _credentials(settings: WorkerSettings) -> CredentialsT | None:
 
 
 class StreamWorker:
-    """One worker process: made, then run; `registry`, `healthy` and `ready` are for the HTTP endpoints."""
+    """One worker process. `registry`, `healthy` and `ready` are for the HTTP endpoints."""
 
     def __init__(self, settings: WorkerSettings, recommender: Recommender | None = None) -> None:
-        """Prepare one; Kafka is first asked by `run`."""
+        """Prepare a worker. Only `run` connects to Kafka."""
         self._settings = settings
         self._telemetry = Telemetry()
         self.registry: CollectorRegistry = self._telemetry.registry
@@ -133,7 +133,7 @@ class StreamWorker:
             exclude_seen=settings.exclude_seen,
             asking_gap_s=settings.asking_gap_s,
         )
-        self._health: Health | None = None  # until a broker has answered, there is nothing that could be wrong
+        self._health: Health | None = None  # until a broker answers
         self._not_ready = "starting"
         self._tasks: list[asyncio.Future[None]] = []
 
@@ -143,7 +143,7 @@ class StreamWorker:
         self.app = app = make_app(settings)
         self._health = Health(app)
         app.on_hole = telemetry.holes.inc
-        app.on_starting = functools.partial(self._run_beside, self._observe_for_ever)
+        app.on_starting = functools.partial(self._run_in_background, self._observe_forever)
         self._tables = cast(BatchTableManager, app.tables)
         self._tables.on_ready = telemetry.restore_duration.observe
 
@@ -174,7 +174,7 @@ class StreamWorker:
         app.forwarding_topics = read_by_users(topics)
         watch = TopicWatch(app, self._tables, topics, epochs, telemetry)
 
-        # one thread: the loop keeps answering Kafka while a batch is computed, and batches stay in order
+        # one thread: the event loop still answers Kafka while a batch is computed, and batches stay in order
         thread, clock = ThreadPoolExecutor(1, "recommender"), StreamClock()
         self._signal_feed = signal_feed = SignalFeed(
             *(topics.signals, self._partitions, client, settings.signal_rules, settings.signal_interval_s),
@@ -198,9 +198,9 @@ class StreamWorker:
 
         @app.agent(events, name="users", supervisor_strategy=mode.CrashingSupervisor)
         async def recommend(stream: StreamT[Batch]) -> None:
-            self._run_beside(feed.follow)
-            self._run_beside(signal_feed.follow)
-            self._run_beside(watch.follow)
+            self._run_in_background(feed.follow)
+            self._run_in_background(signal_feed.follow)
+            self._run_in_background(watch.follow)
             await signal_feed.caught_up()
             await feed.caught_up()
             confirming: asyncio.Future[None] | None = None
@@ -210,11 +210,11 @@ class StreamWorker:
                 try:
                     sending = await user_stage.decide_and_send(batch)
                 except NotSent as why:
-                    await self._give_back(batch, why)
+                    await self._requeue(batch, why)
                     continue
                 if confirming is not None:
                     await confirming
-                # in the background: the next batch is decided while the broker acks this one
+                # in the background: the next batch is decided while the broker acknowledges this one
                 confirming = asyncio.ensure_future(self._finish(batch, user_stage.confirm(sending)))
                 confirming.add_done_callback(self._crash_with)
 
@@ -232,42 +232,44 @@ class StreamWorker:
                 if await app.batch_consumer.begin(batch):
                     await self._finish(batch, item_stage.fold_and_confirm(batch))
 
-        spells = [Spell(f"check of {name} for another worker's writes") for name in ("users", "items", "signals")]
+        checks = [
+            (changelog.check_foreign, Retries(f"check of {name} for another worker's writes"))
+            for name, changelog in (("users", user_states), ("items", item_states))
+        ]
+        checks.append((item_stage.signal_topic.check_foreign, Retries("check of signals for another worker's writes")))
 
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
-        async def look_for_foreign() -> None:
+        async def check_foreign() -> None:
             if not app.rebalancing and self._tables.recovery.completed.is_set():
                 producer = app.kafka_producer()
-                looks = [changelog.look_for_foreign for changelog in self._changelogs.values()]
-                looks.append(item_stage.signal_topic.look_for_foreign)
-                for look, spell in zip(looks, spells, strict=True):
-                    try:  # each for itself: what one can't look at keeps no other from looking
-                        await look(producer)
-                        spell.over()
+                for check, retries in checks:
+                    try:  # each for itself: a failed check must not prevent the others
+                        await check(producer)
+                        retries.succeeded()
                     except StoreFailed as failure:
                         self._restore_again(failure)
                     except Exception as error:
                         if not (isinstance(error, NotSent) or is_transient(error)):
                             raise
-                        spell.failed(error)  # the timer is the pause
+                        retries.failed(error)  # the timer is the pause
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status: 0 after a clean stop, 1 after a crash.
 
-        Waits for a broker first, however long that takes; raises TopicsNotReady if the topics are not as needed.
+        Waits for a broker without a limit; raises TopicsNotReady if the topics are not usable.
         """
-        found = wait_for_topics(self._settings, self._tell_waiting)
+        found = wait_for_topics(self._settings, self._set_not_ready)
         if found is None:
             return 0
         self._build(*found)
         worker = BoundedWorker(
             self.app,
-            loglevel="info",  # at warn or error Faust sets the root logger to debug, for its spinner
+            loglevel="info",  # at warn or error Faust sets the root logger to debug
             override_logging=False,
             redirect_stdouts=False,
             quiet=True,
         )
-        worker.spinner = None  # it writes to the terminal, or to the log
+        worker.spinner = None  # it writes to the terminal or to the log
         worker.stop_timeout_s = self._settings.stop_timeout_s
         log.info(
             "worker starting group=%s instance=%s kafka=%s partitions=%d data=%s",
@@ -282,34 +284,34 @@ class StreamWorker:
         except SystemExit as stop:
             status = int(stop.code or 0)
         except Exception:
-            log.exception("worker crashed; what was not committed will be delivered again")
+            log.exception("worker crashed, uncommitted events will be delivered again")
             status = 1
         log.info("worker stopped status=%d", status)
         return status
 
     def healthy(self) -> str:
-        """Say what is wrong with the process itself, "" if nothing is: not the lag, nor a broker that is away."""
+        """Return why the process is unhealthy, "" if it is healthy. Lag or an unreachable broker do not count."""
         return self._health.verdict() if self._health else ""
 
-    def _tell_waiting(self, why: str) -> None:
+    def _set_not_ready(self, why: str) -> None:
         self._not_ready = why
 
     def ready(self) -> str:
-        """Say why events are not served, "" if they are."""
+        """Return why events are not served, "" if they are."""
         return self._not_ready
 
     def _why_not_ready(self) -> str:
         recovery = self._tables.recovery
         if self._tables.store_failure:
             return self._tables.store_failure
-        for spell in (recovery.spell, self._signal_feed.spell, self._feed.spell):
-            if spell.why:
-                return spell.why
+        for retries in (recovery.retries, self._signal_feed.retries, self._feed.retries):
+            if retries.why:
+                return retries.why
         member = self.app.batch_consumer.thread.member
         if member is None or not member.broker_answers:
-            return "no broker that coordinates the consumer group answers"
-        if member.spell.why:
-            return member.spell.why
+            return "the consumer group's coordinator does not answer"
+        if member.retries.why:
+            return member.retries.why
         if not all(changelog.last_known for changelog in self._changelogs.values()):
             return "no partition is assigned"
         if self.app.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
@@ -323,37 +325,37 @@ class StreamWorker:
         return {"block_cache_size": settings.block_cache_bytes, "write_buffer_size": settings.write_buffer_bytes}
 
     async def _finish(self, batch: Batch, step: Coroutine[Any, Any, None]) -> None:
-        """Await the last step of a batch; what it was for is committed, or read again."""
+        """Await the last step of a batch, then mark it finished, or requeue it."""
         try:
             await step
         except NotSent as why:
-            await self._give_back(batch, why)
+            await self._requeue(batch, why)
         else:
             self.app.batch_consumer.finished(batch)
 
-    async def _give_back(self, batch: Batch, why: NotSent) -> None:
-        self._telemetry.given_back.inc()
-        log.warning("batch will be read again: %s", why)
-        await self.app.batch_consumer.give_back(batch)
+    async def _requeue(self, batch: Batch, why: NotSent) -> None:
+        self._telemetry.requeued.inc()
+        log.warning("batch requeued topic=%s: %s", batch.topic, why)
+        await self.app.batch_consumer.requeue(batch)
         if isinstance(why, StoreFailed):
             self._restore_again(why)
 
     def _restore_again(self, failure: StoreFailed) -> None:
-        """Have a store that failed restored, by a process that stays alive."""
+        """Start a restore of a failed store in the running process."""
         self._telemetry.store_failures.labels(failure.kind).inc()
         self._tables.store_failure = str(failure)
         self._tables.recovery.restore_again()
 
-    async def _observe_for_ever(self) -> None:
+    async def _observe_forever(self) -> None:
         while True:
             self._observe()
             await asyncio.sleep(OBSERVE_EVERY_S)
 
     def _observe(self) -> None:
         if (unwell := cast(Health, self._health).beat()) and not self.app.crashed:
-            log.error("worker failed, ending so that its supervisor starts it again: %s", unwell)
+            log.error("worker failed, ending for a restart by its supervisor: %s", unwell)
             raise Unwell(unwell)
-        # kept here for the threads that ask: Faust's objects, some made when first asked for, are the loop's alone
+        # stored for the HTTP threads: only the event loop may use Faust's objects
         self._not_ready = self._why_not_ready()
         telemetry, consumer = self._telemetry, self.app.batch_consumer
         telemetry.restore_remaining.set(self._tables.restore_remaining)
@@ -363,12 +365,12 @@ class StreamWorker:
         telemetry.set_lag(consumer.lag(time.time()))
         telemetry.set_volume(self._settings.data_dir)
 
-    def _run_beside(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _run_in_background(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         future = asyncio.ensure_future(task())
         future.add_done_callback(self._crash_with)
         self._tasks.append(future)
 
     def _crash_with(self, task: asyncio.Future[Any]) -> None:
-        """End the worker when the feed does: a worker that can't follow the models would serve an old one for ever."""
+        """Crash the worker when a background task fails: without its feed it would serve an old model forever."""
         if not task.cancelled() and (error := task.exception()):
             self._tasks.append(asyncio.ensure_future(self.app.crash(error)))

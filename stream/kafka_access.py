@@ -51,7 +51,7 @@ class KafkaAccess(BaseSettings):
         return self
 
     def access_options(self) -> dict[str, Any]:
-        """Give what either Kafka client is to be told beside the address; nothing for plain text."""
+        """Return what either Kafka client is to be told beside the address; nothing for plain text."""
         if self.security_protocol == "PLAINTEXT":
             return {}
         options: dict[str, Any] = {"security_protocol": self.security_protocol}

@@ -69,11 +69,11 @@ class KafkaSettings(KafkaAccess):
 
     @property
     def topics(self) -> Topics:
-        """Name this deployment's topics."""
+        """Return this deployment's topics."""
         return Topics(self.topic_prefix)
 
     def client_options(self) -> dict[str, Any]:
-        """Give what every group-less aiokafka client of the worker is made with."""
+        """Return what every group-less aiokafka client of the worker is made with."""
         return {
             "bootstrap_servers": self.kafka_bootstrap.split(","),
             "client_id": f"hrnn-{socket.gethostname()}",
@@ -120,10 +120,10 @@ class WorkerSettings(KafkaSettings):
 
     @property
     def session_rules(self) -> SessionRules:
-        """Give the rules that events are placed by."""
+        """Return the rules that events are placed by."""
         return SessionRules(gap_s=self.gap_s, grace_s=self.grace_s, future_s=self.future_s)
 
     @property
     def signal_rules(self) -> SignalRules:
-        """Give the rules that items' signals are counted by; raises ValueError for half-lives that can't be."""
+        """Return the rules that items' signals are counted by; raises ValueError for half-lives that can't be."""
         return SignalRules(self.half_lives_s, self.successor_half_life_s)

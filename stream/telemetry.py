@@ -109,9 +109,9 @@ class Telemetry:
             ["kind"],
             registry=registry,
         )
-        self.given_back = Counter(
+        self.requeued = Counter(
             "rec_batches_given_back",
-            "Batches read again: the worker had paused, or acks did not come in time",
+            "Batches requeued: the worker paused, or acks did not come in time",
             registry=registry,
         )
         self.sessions_closed = Counter(
@@ -285,7 +285,7 @@ class Telemetry:
                 self._hits.labels(version, place, k)
 
     def swapped(self, model: ServingModel) -> None:
-        """Say which model is in use from now on; only its trials and those of the one before keep their names."""
+        """Return which model is in use from now on; only its trials and those of the one before keep their names."""
         manifest = model.manifest
         self.swaps.labels("swapped").inc()
         self._model_info.clear()
@@ -322,7 +322,7 @@ class Telemetry:
                     self._baseline_hits.labels(baseline, in_session, k).inc(sum(places[1 : k + 1]))
 
     def watch_items(self, live: LiveItems) -> None:
-        """Say how far popularity has drifted, and how much of the catalogue is shown."""
+        """Return how far popularity has drifted, and how much of the catalogue is shown."""
         self._psi.set(live.psi)
         self._coverage.set(live.coverage)
 
@@ -344,7 +344,7 @@ class Telemetry:
         self._lagging = set(lags)
 
     def set_volume(self, folder: Path) -> None:
-        """Say how full the volume of a folder is, as long as it is there to ask."""
+        """Return how full the volume of a folder is, as long as it is there to ask."""
         with contextlib.suppress(OSError):
             found = os.statvfs(folder)
             self._volume_size.set(found.f_blocks * found.f_frsize)
@@ -358,6 +358,6 @@ class Telemetry:
                 self.unreadable.inc(error.records)
 
     def set_recovery_state(self, state: str) -> None:
-        """Say which of the states the worker is in."""
+        """Return which of the states the worker is in."""
         for name in STATES:
             self.recovery_state.labels(name).set(name == state)

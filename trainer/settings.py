@@ -188,11 +188,11 @@ class TrainerSettings(KafkaAccess):
 
     @property
     def topics(self) -> Topics:
-        """Name this deployment's topics."""
+        """Return this deployment's topics."""
         return Topics(self.topic_prefix)
 
     def client_options(self) -> dict[str, Any]:
-        """Give what every Kafka client of the trainer is made with."""
+        """Return what every Kafka client of the trainer is made with."""
         return {
             "bootstrap_servers": self.kafka_bootstrap.split(","),
             "client_id": f"hrnn-trainer-{socket.gethostname()}",

@@ -92,7 +92,7 @@ class Telemetry:
         self._lag.set_function(lag)
 
     def serving(self, manifest: Manifest) -> None:
-        """Say which model serves."""
+        """Return which model serves."""
         self._model_info.clear()
         self._model_info.labels(manifest.version, manifest.sha256[:12]).set(1)
         self._model_trained.set(manifest.trained_at)

@@ -26,7 +26,7 @@ def require_broker(bootstrap: str, *, timeout_s: float = 3.0) -> None:
 
 
 def client_options(bootstrap: str, client_id: str) -> dict[str, Any]:
-    """Give what a command's Kafka client is made with; TLS and SASL are as the environment says."""
+    """Return what a command's Kafka client is made with; TLS and SASL are as the environment says."""
     return {
         "bootstrap_servers": bootstrap.split(","),
         "client_id": client_id,

@@ -31,7 +31,7 @@ def model_topic(settings: CommandSettings) -> Iterator[ModelTopic]:
 
 
 def serving_version(models: ModelTopic) -> str:
-    """Name the version that the pointer names; raises Failure if there is none."""
+    """Return the version that the pointer names; raises Failure if there is none."""
     version = models.serving().version
     if not version:
         raise Failure(
@@ -51,7 +51,7 @@ def verified(models: ModelTopic, version: str) -> ServingModel:
 
 
 def version_before(serving: str, versions: Sequence[Listed]) -> str:
-    """Name the newest version that is older than the one that serves; raises Failure if there is none."""
+    """Return the newest version that is older than the one that serves; raises Failure if there is none."""
     older = [listed.manifest.version for listed in versions if listed.manifest.version < serving]
     if not older:
         raise Failure(f"there is no version older than {serving}", "`hrnn models list` shows those there are")

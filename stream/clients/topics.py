@@ -194,7 +194,7 @@ def differences(specs: Sequence[TopicSpec], found: dict[str, TopicSpec]) -> list
 
 
 def _remedy(purpose: str, found: int, wanted: int) -> str:
-    """Say what to do about a topic of another number of partitions."""
+    """Return what to do about a topic of another number of partitions."""
     anew = "else begin with new topics under another HRNN_TOPIC_PREFIX: partitions can't be changed, users would move"
     if purpose in FORWARDED and found > wanted:
         return f"workers forward what comes on the {found - wanted} added ones, which may stay so; {anew}"

@@ -68,7 +68,7 @@ def load(kind: type[S], **given: object) -> S:
 
 
 def secrets() -> set[str]:
-    """Name the variables whose values nobody is shown."""
+    """Return the variables whose values nobody is shown."""
     fields = KafkaSettings.model_fields.items()
     return {PREFIX + name.upper() for name, field in fields if SecretStr in get_args(field.annotation)}
 

@@ -10,7 +10,7 @@ class Failure(Exception):
     """
 
     def __init__(self, what: str, remedy: str = "", *, exit_code: int = 1) -> None:
-        """Say what failed and, where there is one, the remedy."""
+        """Return what failed and, where there is one, the remedy."""
         super().__init__(f"{what} ({remedy})" if remedy else what)
         self.what = what
         self.remedy = remedy

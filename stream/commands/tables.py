@@ -44,7 +44,7 @@ def draw(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def _widths(room: int, lines: Sequence[Sequence[str]]) -> list[int] | None:
-    """Give each column room for its longest word, and what is left to those that need the least; None if too narrow."""
+    """Return the columns' widths, each at least its longest word; None if the terminal is too narrow."""
     columns = list(zip(*lines, strict=True))
     widths = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
     left = room - sum(widths) - PADDING * len(widths)

@@ -166,7 +166,7 @@ class LocalKafka:
         self._own("pause").signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen broker go on."""
+        """Resume a frozen broker."""
         self._own("resume").signal(signal.SIGCONT)
 
     def log(self) -> str:

@@ -118,7 +118,7 @@ class LocalCluster:
         self._nodes[number].signal(signal.SIGSTOP)
 
     def resume(self, number: int) -> None:
-        """Let a frozen broker go on."""
+        """Resume a frozen broker."""
         self._nodes[number].signal(signal.SIGCONT)
 
     def log(self, number: int) -> str:

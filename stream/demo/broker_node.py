@@ -111,7 +111,7 @@ class BrokerNode:
         return path.read_text(errors="replace") if path.is_file() else ""
 
     def remedy(self) -> str:
-        """Say what a person can do when the broker can't start."""
+        """Return what a person can do when the broker can't start."""
         space = f"it needs 1 GB of memory and space in {self.folder.parent}"
         return f"{space}; or set HRNN_KAFKA_BOOTSTRAP to a broker that runs"
 

@@ -78,7 +78,7 @@ class Figures:
 
     @property
     def passed(self) -> bool:
-        """Tell whether nothing is lost or wrong and a swap happened."""
+        """Return whether nothing is lost or wrong and a swap happened."""
         wrong = self.lost or self.wrong_states or self.wrong_lists or self.wrong_sessions or self.wrong_signals
         return not wrong and self.swaps >= 1 and self.applied > 0
 
@@ -368,7 +368,7 @@ and the metrics:
 
 
 def fit_progress(log: str) -> str:
-    """Tell from a trainer's log how far its fit is, and how long it may take; "" if it is not fitting."""
+    """Return from a trainer's log how far its fit is, and how long it may take; "" if it is not fitting."""
     found = list(_EPOCH.finditer(log))
     if not found or any(word in log[found[-1].end() :] for word in ("run ended", "published version")):
         return ""
@@ -377,7 +377,7 @@ def fit_progress(log: str) -> str:
 
 
 def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:
-    """Give the median and the 99th percentile in milliseconds; zeros for none."""
+    """Return the median and the 99th percentile in milliseconds; zeros for none."""
     if not latencies_s:
         return 0.0, 0.0
     ordered = sorted(latencies_s)

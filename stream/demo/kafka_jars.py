@@ -35,7 +35,7 @@ def kafka_version(pom: Path) -> str:
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Name the folder for what is fetched once: $HRNN_CACHE_DIR, else ~/.cache/hrnn-stream."""
+    """Return the folder for what is fetched once: $HRNN_CACHE_DIR, else ~/.cache/hrnn-stream."""
     named = environ.get("HRNN_CACHE_DIR")
     if named:
         return Path(named).expanduser()

@@ -28,7 +28,7 @@ class PopularityBaselines:
         self._seen: dict[str, list[int]] = {}
 
     def hits(self, event: Event) -> tuple[bool, bool]:
-        """Tell whether each list, all-time and recent, has the event's item among its first ten."""
+        """Return whether each list, all-time and recent, has the event's item among its first ten."""
         row = self._rows.get(event.item_id)
         while self._window and self._window[0][0] <= event.timestamp - RECENT_S:
             self._recent[self._window.popleft()[1]] -= 1
@@ -73,18 +73,18 @@ class LiveQuality:
         self.recent_hits = 0
 
     def sent(self, index: int, event: Event, *, counted: bool) -> None:
-        """Take note of an event in the order of time; `counted` ones whose user is known become trials."""
+        """Record an event in the order of time; `counted` ones whose user is known become trials."""
         if counted and event.user_id in self._users:
             self._baseline_hits[index] = self._baselines.hits(event)
         self._baselines.learn(event)
         self._users.add(event.user_id)
 
     def looked_at(self, user_id: str, items: list[str]) -> None:
-        """Take note of the list that a user asked for, in place of the one before."""
+        """Record the list that a user asked for, in place of the one before."""
         self._last_list[user_id] = items[:K]
 
     def answered(self, index: int, event: Event, items: list[str]) -> None:
-        """Take note of the list that an event caused; a user's lists come in the order of the user's events."""
+        """Record the list that an event caused; a user's lists come in the order of the user's events."""
         baseline = self._baseline_hits.pop(index, None)
         before = self._last_list.get(event.user_id)
         self._last_list[event.user_id] = items[:K]
@@ -95,6 +95,6 @@ class LiveQuality:
             self.recent_hits += baseline[1]
 
     def rates(self) -> tuple[float, float, float] | None:
-        """Give the three hit-rates: ours, all-time popularity's, recent popularity's; None before the first trial."""
+        """Return the three hit-rates: ours, all-time popularity's, recent popularity's; None before the first trial."""
         n = self.trials
         return (self.hits / n, self.all_time_hits / n, self.recent_hits / n) if n else None

@@ -76,7 +76,7 @@ class Display:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """Say what happens next."""
+        """Return what happens next."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot) -> None:

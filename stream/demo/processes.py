@@ -46,12 +46,12 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Tell whether it has been started and has not ended."""
+        """Return whether it has been started and has not ended."""
         return self.popen is not None and self.popen.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """Give the status that it ended with."""
+        """Return the status that it ended with."""
         return None if self.popen is None else self.popen.poll()
 
     def signal(self, number: signal.Signals) -> None:
@@ -105,7 +105,7 @@ class Process:
         return sum(float(m[2]) for m in pattern.finditer(page) if labels in (m[1] or ""))
 
     def log_tail(self, lines: int = 15) -> str:
-        """Give the end of its log."""
+        """Return the end of its log."""
         text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
         return "\n" + "\n".join(text.splitlines()[-lines:])
 

@@ -20,7 +20,7 @@ def clock(admin: KafkaAdminClient, topics: Topics, now: float) -> Finding:
 
 
 def compared(newest: float, now: float) -> Finding:
-    """Say what the time of the newest event tells; below 0: there is none."""
+    """Return what the time of the newest event tells; below 0: there is none."""
     if newest < 0:
         return Finding("clock", True, "there are no events yet to tell the brokers' clock by")
     ahead_s = newest - now

@@ -42,7 +42,7 @@ def compared(limit_bytes: Mapping[str, int]) -> Iterator[Finding]:
 
 
 def origin_key(settings: CommandSettings) -> Finding:
-    """Say who can write the header by which a forwarded event names its first place."""
+    """Return who can write the header by which a forwarded event names its first place."""
     if settings.signing_key is not None:
         return Finding("origin key", True, "forwarded records are signed by a key of your own")
     return Finding(

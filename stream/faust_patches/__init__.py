@@ -1,1 +1,1 @@
-"""Parts of Faust that are replaced; each file names the defect that it mends."""
+"""Replaced parts of Faust. Each file names the defect that it fixes."""

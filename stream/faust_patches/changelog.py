@@ -1,18 +1,18 @@
-"""Writing states to RocksDB and to the changelog, and finding what another worker wrote there.
+"""Write states to RocksDB and to the changelog, and find records that another worker wrote there.
 
-What it mends, and where Faust 0.15.3 has it:
+The defects in Faust 0.15.3:
 
-- a table write is a changelog record of its own, 300-400 µs (`Collection.send_changelog`, tables/base.py): here a
+- each table write is its own changelog record, 300-400 µs (`Collection.send_changelog`, tables/base.py). Here a
   partition's states are one `WriteBatch` and one record batch;
-- a changelog record that the broker refused logs one warning and the source offset is committed all the same
-  (`Topic._on_published`, topics.py): here every append is awaited;
-- the offset of any append of ours becomes the persisted offset (`Collection._on_changelog_sent`, tables/base.py), also
-  when another worker, that believes itself the owner still, appended in between; the next restore then skips its
-  records. Here an append must land right after our last one; if not, what lies between is read, merged by applied
-  offset, and what it had overwritten is put back.
+- a refused changelog record logs one warning, and the source offset is committed anyway (`Topic._on_published`,
+  topics.py). Here every append is awaited;
+- the offset of any own append becomes the persisted offset (`Collection._on_changelog_sent`, tables/base.py), even if
+  another worker that lost the partition appended before it. The next restore then skips that worker's records. Here an
+  append must directly follow our last one. If not, the records between them are read and merged by applied offset, and
+  the values that they had overwritten are republished.
 
-An append stays on the books until its ack is settled, in the order of sending, also when the batch that it was for was
-given back. So what lies between two appends can be told apart: ours, whose ack never came, or another worker's.
+An append stays pending until its ack is settled, in the order of sending, even if its batch was requeued. So records
+between two appends can be distinguished: own records without an ack, or another worker's records.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from stream.stages.sending import Append, append
 
 log = logging.getLogger(__name__)
 
-# An append without an ack can still arrive, out of a broker's queue: far longer than the producer's own timeout.
+# An append without an ack may still arrive from a broker's queue: far longer than the producer's timeout.
 UNACKED_KEPT_S = 600.0
 
 
 @dataclass(frozen=True, eq=False)
 class OwnAppend:
-    """An append of ours whose ack is not settled yet, with what it wrote."""
+    """An own append whose ack is not settled yet, with its values."""
 
     sent: Append
     values: Mapping[bytes, bytes]
 
 
 class Changelog:
-    """One table's stores and their durable copy.
+    """One table's stores and the changelog topic that is their durable copy.
 
     Arguments:
         table: the Faust table; keys and values are raw bytes.
-        applied_offset: reads from a value the offset of the last event that it has applied: of two values of one key
-            the one with the higher offset is right, whatever order the changelog has them in.
-        client_options: for the reader of records that are not known to be ours.
+        applied_offset: reads the offset of the last applied event from a value. Of two values of one key the one with
+            the higher offset is right, in whatever order the changelog has them.
+        client_options: for the reader of records that may be another worker's.
         on_foreign: called with the number of records that another worker wrote.
     """
 
@@ -71,13 +71,13 @@ class Changelog:
         self._applied_offset = applied_offset
         self._client_options = client_options
         self._on_foreign = on_foreign
-        # held from reading a value to queueing what became of it: what is queued last must be the newest
+        # held from reading a value until its new value is queued: the last value queued must be the newest
         self.lock = asyncio.Lock()
         self.last_known: dict[int, int] = {}  # per partition: up to here every record is ours, or read and merged
         self._pending: dict[int, deque[OwnAppend]] = {}  # per partition, in the order of sending
-        # per partition: (key, value) hashes of what we sent and saw no ack of -> time.monotonic() of sending
+        # per partition: hashes of sent (key, value) pairs without an ack -> time.monotonic() of sending
         self._unacked: dict[int, dict[int, float]] = {}
-        self._taken_over: dict[int, set[bytes]] = {}  # per partition: keys whose value a merge made another worker's
+        self._taken_over: dict[int, set[bytes]] = {}  # per partition: keys whose value a merge took from another worker
 
     def read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
         """Read the values of many keys at once; raises StoreDamaged."""
@@ -86,10 +86,10 @@ class Changelog:
     async def write(
         self, producer: aiokafka.AIOKafkaProducer, partition: int, values: Mapping[bytes, bytes]
     ) -> list[Append]:
-        """Put values to the store, then queue them for the changelog; the caller holds `lock`.
+        """Write values to the store, then queue them for the changelog. The caller holds `lock`.
 
-        A store ahead of the changelog is mended by redelivery. Where a merge has taken in a newer value of another
-        worker since ours was decided, the newer one stays, in both.
+        Redelivery repairs a store that is ahead of the changelog. If a merge has taken a newer value of another worker
+        since ours was decided, both keep the newer one.
         """
         values = self._without_outdated(partition, values)
         if not values:
@@ -115,7 +115,7 @@ class Changelog:
     async def _append(
         self, producer: aiokafka.AIOKafkaProducer, partition: int, values: Mapping[bytes, bytes]
     ) -> list[Append]:
-        # before sending: of what is sent and then cut short by an error, nobody gets to see the ack
+        # before sending: after an error in the middle, nobody awaits the acks of records already sent
         now = time.monotonic()
         self._unacked.setdefault(partition, {}).update(dict.fromkeys(map(hash, values.items()), now))
         appends = await append(producer, self.topic, partition, values.items())
@@ -126,19 +126,19 @@ class Changelog:
         return appends
 
     async def confirm(self, producer: aiokafka.AIOKafkaProducer, appends: Iterable[Append]) -> None:
-        """Await the broker's acks, in the order of sending, and advance the persisted offset over what is ours."""
+        """Await the broker's acks in the order of sending, and advance the persisted offset over our records."""
         waiting = deque(appends)
         while waiting:
             sent = waiting.popleft()
             waiting.extend(await self._settle_up_to(producer, sent))
-            await sent.acked  # done; raises what kept it from being written
+            await sent.acked  # done; raises the send error, if there was one
 
     async def _settle_up_to(self, producer: aiokafka.AIOKafkaProducer, sent: Append) -> list[Append]:
-        """Settle an append and those sent before it to its partition, also where their batches were given back.
+        """Settle an append and all earlier ones to its partition, including those of requeued batches.
 
-        Returns what was put back on the way.
+        Returns the appends of republished values.
         """
-        put_back: list[Append] = []
+        republished: list[Append] = []
         while any(own.sent is sent for own in self._pending.get(sent.partition, ())):
             first = self._pending[sent.partition][0]
             await asyncio.wait([first.sent.acked])
@@ -146,16 +146,16 @@ class Changelog:
                 self._settle(first)
                 continue
             async with self.lock:
-                if self._is_first(first):  # while we waited for the lock a restore, or another confirm, may have come
-                    put_back += await self._settle_after_gap(producer, first)
-        return put_back
+                if self._is_first(first):  # a restore or another confirm may have run while we waited for the lock
+                    republished += await self._settle_after_gap(producer, first)
+        return republished
 
     def _is_first(self, own: OwnAppend) -> bool:
         pending = self._pending.get(own.sent.partition)
         return bool(pending) and cast("deque[OwnAppend]", pending)[0] is own
 
     def _follows(self, own: OwnAppend) -> bool:
-        """Tell whether an append needs no look at what lies before it: it failed, or landed right after our last."""
+        """Return whether no record needs a check before an append: it failed, or directly follows our last one."""
         if not self._is_first(own):
             return True
         base = _base_offset(own.sent)
@@ -167,17 +167,17 @@ class Changelog:
         partition, base = own.sent.partition, _base_offset(own.sent)
         if base is None:
             self._pending[partition].popleft()
-            return  # unacked: it may have arrived all the same, or still will
+            return  # unacked: it may have arrived, or still arrive
         if partition in self.last_known and base > self.last_known[partition]:
             self.advance(partition, base + own.sent.records - 1)
-        # only now: if the store fails, the append is still to be settled
+        # only now: if the store fails, the append must still be settled
         self._pending[partition].popleft()
         unacked = self._unacked[partition]
         for pair in own.values.items():
             unacked.pop(hash(pair), None)
 
     async def _settle_after_gap(self, producer: aiokafka.AIOKafkaProducer, own: OwnAppend) -> list[Append]:
-        """Read what lies between our last append and this one first; returns what was put back.
+        """Read and merge the records between our last append and this one; returns the republished appends.
 
         The caller holds `lock`.
         """
@@ -185,31 +185,31 @@ class Changelog:
         if base is not None and partition in self.last_known and base > self.last_known[partition] + 1:
             overwritten = await self._merge_gap(partition, self.last_known[partition] + 1, base)
             self._settle(own)
-            return await self.put_back(producer, partition, overwritten, behind=own)
+            return await self.republish(producer, partition, overwritten, after=own)
         self._settle(own)
         return []
 
-    async def put_back(
+    async def republish(
         self,
         producer: aiokafka.AIOKafkaProducer,
         partition: int,
         overwritten: Mapping[bytes, bytes],
         *,
-        behind: OwnAppend | None = None,
+        after: OwnAppend | None = None,
     ) -> list[Append]:
-        """Append values that older records hide, but for those that an append of ours carries behind them anyway."""
-        later = [*([behind] if behind else []), *self._pending.get(partition, ())]
+        """Append values that stale records hide, except those that a later append of ours carries anyway."""
+        later = [*([after] if after else []), *self._pending.get(partition, ())]
         carried = {key for own in later if not _failed(own.sent) for key in own.values}
         return await self._append(producer, partition, {k: v for k, v in overwritten.items() if k not in carried})
 
     async def settled(self, partitions: Iterable[int]) -> None:
-        """Wait until no append of ours to these partitions is on its way; the caller holds `lock`."""
+        """Wait until no own append to these partitions is in flight. The caller holds `lock`."""
         futures = [own.sent.acked for partition in partitions for own in self._pending.get(partition, ())]
         if futures:
             await asyncio.wait(futures)
 
     def forget(self, partition: int) -> None:
-        """Close the books of a partition that is another worker's from now on."""
+        """Forget a partition that was assigned to another worker."""
         self.last_known.pop(partition, None)
         self._pending.pop(partition, None)
         self._unacked.pop(partition, None)
@@ -217,19 +217,19 @@ class Changelog:
         self.stores.forget(partition)
 
     def restored(self, partition: int, end: int) -> None:
-        """Begin the books of a partition whose store holds its changelog up to `end`."""
+        """Start a partition whose store holds its changelog up to `end`."""
         self.last_known[partition] = end - 1
         self._taken_over.pop(partition, None)
 
     def advance(self, partition: int, offset: int) -> None:
-        """Remember that a store holds all of its changelog up to an offset."""
+        """Record that a store holds all of its changelog up to an offset."""
         self.stores.set_offset(partition, offset)
         self.last_known[partition] = offset
 
     def merge(self, partition: int, records: Iterable[Record], overwritten: dict[bytes, bytes]) -> list[bytes]:
-        """Take records of the changelog into a store where they are newer; note in `overwritten` what others hide.
+        """Merge changelog records into a store, the newer value wins.
 
-        Returns the keys whose value it changed.
+        Adds values that stale records hide to `overwritten`. Returns the keys whose value changed.
         """
         records = list(records)
         keys = list(dict.fromkeys(cast(bytes, record.key) for record in records))
@@ -240,7 +240,7 @@ class Changelog:
             held = newest[key]
             if value is not None and held is not None and held != value:
                 before_it, offset = self._applied_offset(held), self._applied_offset(value)
-                # of two of one offset the later is right, and of ours the later is in the store
+                # of two values with one offset the later is right, and of our own the later one is in the store
                 if before_it > offset or (before_it == offset and hash((key, value)) in unacked):
                     overwritten[key] = held
                     continue
@@ -258,7 +258,7 @@ class Changelog:
         return changed
 
     async def _merge_gap(self, partition: int, first: int, end: int) -> dict[bytes, bytes]:
-        """Read and merge [first, end), which no ack of ours covers; returns what has to be put back."""
+        """Read and merge [first, end), which no ack of ours covers; returns the values to republish."""
         overwritten: dict[bytes, bytes] = {}
         ours = foreign = 0
         async with log_reader(self._client_options) as reader:
@@ -270,7 +270,7 @@ class Changelog:
                 ours += len(records) - len(others)
         if foreign:
             log.warning(
-                "another worker wrote to our changelog topic=%s partition=%d from=%d records=%d put_back=%d",
+                "another worker wrote to our changelog topic=%s partition=%d from=%d records=%d republished=%d",
                 self.topic, partition, first, foreign, len(overwritten),
             )  # fmt: skip
             self._on_foreign(foreign)
@@ -282,15 +282,15 @@ class Changelog:
         return overwritten
 
     def _others(self, partition: int, records: Sequence[Record]) -> list[Record]:
-        """Find the records that are neither on our books nor what the store holds anyway."""
+        """Return the records that we neither sent nor already hold in the store."""
         unacked = self._unacked.get(partition, {})
         unknown = [record for record in records if hash((record.key, record.value)) not in unacked]
         keys = list(dict.fromkeys(cast(bytes, record.key) for record in unknown))
         held = dict(zip(keys, self.stores.get(partition, keys), strict=True))
         return [record for record in unknown if record.value is None or held[cast(bytes, record.key)] != record.value]
 
-    async def look_for_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
-        """Find records of another worker on partitions that we have not appended to since it wrote."""
+    async def check_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
+        """Find and merge another worker's records at the end of our partitions."""
         async with self.lock:
             self._forget_unacked()
             tps = []
@@ -299,7 +299,7 @@ class Changelog:
                     while pending := self._pending.get(partition):
                         await self._settle_after_gap(producer, pending[0])
                         if not all(own.sent.acked.done() for own in self._pending.get(partition, ())):
-                            break  # something was put back: its ack will tell
+                            break  # a value was republished: its ack comes later
                     else:
                         tps.append(TopicPartition(self.topic, partition))
             if not tps:
@@ -311,7 +311,7 @@ class Changelog:
                 if first < end:
                     overwritten = await self._merge_gap(tp.partition, first, end)
                     self.advance(tp.partition, end - 1)
-                    await self.put_back(producer, tp.partition, overwritten)
+                    await self.republish(producer, tp.partition, overwritten)
 
     def _forget_unacked(self) -> None:
         before = time.monotonic() - UNACKED_KEPT_S
@@ -324,7 +324,7 @@ def _failed(sent: Append) -> bool:
 
 
 def _base_offset(sent: Append) -> int | None:
-    """Give where an append that is done begins in the log; None if it is not known to be there."""
+    """Return the first offset of a finished append; None if it failed."""
     if sent.acked.cancelled() or sent.acked.exception() is not None:
         return None
     base: int = sent.acked.result().offset

@@ -1,4 +1,4 @@
-"""The aiokafka client under Faust's consumer, for what Faust does not offer; it has a loop and thread of its own."""
+"""Access to the aiokafka client under Faust's consumer, which runs in its own loop and thread."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _thread(consumer: BatchConsumer) -> Any:
 
 
 def known_partitions(consumer: BatchConsumer, topic: str) -> int:
-    """Count a topic's partitions as the client's metadata has them, which may be minutes old."""
+    """Return a topic's number of partitions from the client's metadata, which may be minutes old."""
     return len(_client(consumer)._client.cluster.partitions_for_topic(topic) or ())
 
 
 async def refresh_metadata(consumer: BatchConsumer) -> None:
-    """Have the client ask for metadata now: the group's leader then deals out what topics it finds changed."""
+    """Refresh the client's metadata now: the group's leader then reassigns topics that have changed."""
 
     async def refresh() -> None:
         await _client(consumer)._client.force_metadata_update()
@@ -36,6 +36,6 @@ async def refresh_metadata(consumer: BatchConsumer) -> None:
 
 
 async def set_back(consumer: BatchConsumer, offsets: Mapping[TP, int]) -> None:
-    """Commit offsets whatever they were before; raises KafkaError, where Faust's own commit would crash the app."""
+    """Commit offsets, even lower ones than before; raises KafkaError, where Faust's commit would crash the app."""
     committed = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
     await _thread(consumer).call_thread(_client(consumer).commit, committed)

@@ -1,14 +1,14 @@
-"""Whole fetches to agents, in order, without holes; only what is finished is committed.
+"""Deliver whole fetches to agents, in order and without holes. Only finished batches are committed.
 
-What it mends, and where Faust 0.15.3 has it:
+The defects in Faust 0.15.3:
 
-- four asyncio tasks a record (`Consumer._drain_messages` and `Service.wait_first`, transport/consumer.py): a fetch goes
-  as one item through a channel to an ordinary agent, 40 times the throughput;
-- acks out of order lose events (`Consumer._new_offset`, transport/consumer.py): here a partition has one number, the
+- each record costs four asyncio tasks (`Consumer._drain_messages` and `Service.wait_first`, transport/consumer.py).
+  Here a fetch passes as one item through a channel to an ordinary agent: 40 times the throughput;
+- out-of-order acks lose events (`Consumer._new_offset`, transport/consumer.py). Here a partition has one number, the
   offset after the last finished batch;
-- acks are forgotten before the commit at a revocation (`Consumer.on_partitions_revoked`): here they wait for it;
-- `Consumer.wait_empty` has no bound in time: here it has;
-- a stop amid a rebalance ends as a crash (`Fetcher._fetcher`, transport/consumer.py): here in good order.
+- a revocation drops the acks before the commit (`Consumer.on_partitions_revoked`). Here they are kept for it;
+- `Consumer.wait_empty` has no timeout. Here it has one;
+- a stop during a rebalance ends as a crash (`Fetcher._fetcher`, transport/consumer.py). Here it is a clean stop.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream.faust_patches.group_member import MemberConsumer, PatientProducer
-from stream.source.batches import Batch as Batch  # for all who have it from here
+from stream.source.batches import Batch as Batch
 from stream.source.batches import Source as Source
 from stream.source.continuity import Continuity
 from stream.source.record_batches import Stretch, end_of
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = 3  # one awaits its acks, one is decided, one waits: more would only grow what a rebalance throws away
-GATHERED_BYTES = 2 * 2**20  # of a topic that is gathered: 40,000 transitions, folded in a second or so
-RECORD_BYTES = 256  # of a record beside its value, in Python: one without a value counts, too
-SMALLEST_SHARE = 1 / 512  # of a batch that is read again and again: some single events
-GATHER_REST = 1.0  # such a topic rests for so many times as long as its last batch took: it is not what is waited for
-COMMIT_TIMEOUT_S = 3.0  # aiokafka tries for ever, even when it has given up its group in order to stop
-POLL_S = 0.5  # an idle fetch ends after so long, which is also how long parking may take
-CROWDED_POLL_S = 0.02  # as long as one topic has no room: it is not asked for, and must not wait long for the others
+IN_FLIGHT = 3  # batches: one awaits acks, one is decided, one waits. A rebalance discards them
+GATHERED_BYTES = 2 * 2**20  # of one batch of a gathered topic: 40,000 transitions, folded in about a second
+RECORD_BYTES = 256  # Python's overhead per record beside its value
+SMALLEST_SHARE = 1 / 512  # of a full batch, after many requeues: single events
+GATHER_REST = 1.0  # a gathered topic rests this many times as long as its last batch took: events come first
+COMMIT_TIMEOUT_S = 3.0  # aiokafka retries forever, even after it has left the group for a stop
+POLL_S = 0.5  # an idle fetch ends after this time; parking takes as long
+CROWDED_POLL_S = 0.02  # timeout of a fetch while one topic has no room, so that it is soon read again
 
 
 class BatchConsumer(MemberConsumer):
     """A Faust consumer that hands whole fetches to the channels of `BatchApp.sources`."""
 
-    # what Faust says of it is Faust's, not ours; by a name that mode has not marked as its own, which it would replace
+    # a logger of Faust's, so that its lines are not ours. mode replaces loggers by the names that it knows
     logger = logging.getLogger("faust.transport.consumer.batches")
 
     app: BatchApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.keep_books()
+        self.reset_positions()
 
-    def keep_books(self) -> None:
-        """Begin without any position: the first restore says where to read from."""
+    def reset_positions(self) -> None:
+        """Start without positions. The first restore sets them."""
         self.expected: dict[TP, int] = {}
         self.next_to_begin: dict[TP, int] = {}
         self.next_to_finish: dict[TP, int] = {}
@@ -69,7 +69,7 @@ class BatchConsumer(MemberConsumer):
         self._in_process: list[Batch] = []
         self._round = 0
         self._void: set[int] = set()  # ids of batches in process that will be read again
-        self._share: dict[str, float] = {}  # by topic: of a full batch, after batches that had to be read again
+        self._share: dict[str, float] = {}  # by topic: of a full batch, reduced after requeues
         self._assigned_at = 0.0  # time.monotonic()
         self._draining = False
         self._drain_until = 0.0
@@ -98,19 +98,19 @@ class BatchConsumer(MemberConsumer):
                 raise
         except asyncio.CancelledError:
             if not fetcher.should_stop:
-                raise  # else the end of this task, not an error: Faust would call it a crash amid a rebalance
+                raise  # otherwise the end of this task, which Faust would treat as a crash during a rebalance
         finally:
             self.parked.set()
 
     async def _fetch_prompt(self, active: set[TP]) -> None:
-        """Fetch what is to come at once, from the topics that have room for it."""
+        """Fetch from the topics that are not gathered and have room for a batch."""
         prompt = {topic for topic, source in self.app.sources.items() if not source.gathered_s}
         roomy = {topic for topic in prompt if self._has_room(topic)}
         if not roomy:
             await self._wait_for_change(POLL_S)
             return
         due_s = [
-            # one that is due and has no room is looked at again soon, not at once and for ever
+            # a due topic without room is checked again soon, not in a busy loop
             self._gather_from.get(topic, 0.0) - time.monotonic() if self._has_room(topic) else CROWDED_POLL_S
             for topic, source in self.app.sources.items()
             if source.gathered_s
@@ -125,7 +125,7 @@ class BatchConsumer(MemberConsumer):
             await self._hand_over(fetched)
 
     async def _gather(self, active: set[TP]) -> None:
-        """Fetch all there is of the topics that are gathered, where it is time to."""
+        """Fetch all available records of each gathered topic whose interval has passed."""
         for topic, source in self.app.sources.items():
             now = time.monotonic()
             if not source.gathered_s or now < self._gather_from.get(topic, 0.0):
@@ -141,7 +141,7 @@ class BatchConsumer(MemberConsumer):
                 if not fetched:
                     break
                 for tp, records in fetched.items():
-                    # what does not follow, after a seek, is left out; the next fetch then does not follow either
+                    # after a seek, records that do not follow are skipped, and so is the next fetch
                     gathered.setdefault(tp, Stretch(records.begin)).append_stretch(records)
                     held += sum(RECORD_BYTES + len(record.value or b"") for record in records)
             if gathered and self.flow_active:
@@ -168,10 +168,10 @@ class BatchConsumer(MemberConsumer):
             batch.starts[tp], batch.records[tp] = self.expected[tp], stretch
             self.expected[tp] = stretch.end
         if not self.flow_active:
-            return  # a rebalance began while a hole was looked into; it will seek
+            return  # a rebalance began while a hole was checked; it will seek
         for topic, batch in batches.items():
             self._queued[topic] += 1
-            # not put(): that waits while the flow is suspended, and the restore that resumes it waits for this loop
+            # not put(): it waits while the flow is suspended, and the restore that resumes it waits for this loop
             for subscriber in cast(Any, self.app.sources[topic].channel)._subscribers:
                 subscriber.queue.put_nowait(batch)
 
@@ -179,43 +179,43 @@ class BatchConsumer(MemberConsumer):
         try:
             await self._seek(tp, offset)
         except IllegalStateError:
-            log.info("partition was taken away before a seek topic=%s partition=%d", *tp)
+            log.info("seek skipped, partition was revoked topic=%s partition=%d", *tp)
 
-    # -- what the agent says ----------------------------------------------------------------------------------------
+    # -- batches of the agents --------------------------------------------------------------------------------------
 
     async def begin(self, batch: Batch) -> bool:
-        """Tell whether a batch may be processed: it is of this assignment, and next in line."""
+        """Return whether a batch may be processed: it belongs to this assignment and is the next one."""
         self._queued[batch.topic] = max(0, self._queued[batch.topic] - 1)
         self._changed.set()
         if self._draining or self.app.rebalancing or not self.valid(batch):
-            return False  # a seek follows, or has been
+            return False  # a seek follows, or was done
         if any(self.next_to_begin.get(tp) != start for tp, start in batch.starts.items()):
-            await self._read_again(batch.starts)  # one before it was given back
+            await self._read_again(batch.starts)  # an earlier batch was requeued
             return False
         self._in_process.append(batch)
         self.next_to_begin.update(batch.ends)
         return True
 
     def valid(self, batch: Batch) -> bool:
-        """Tell whether what a batch comes to counts: it is of this assignment, and is not read again; any thread."""
+        """Return whether a batch belongs to this assignment and is not read again. Any thread may call this."""
         current = batch.generation == self.app.consumer_generation_id and batch.round == self._round
         return current and id(batch) not in self._void
 
     def may_send(self, batch: Batch) -> bool:
-        """Tell whether a batch is valid and the group still takes us for alive.
+        """Return whether a batch is valid and this member's session has not timed out.
 
-        After a long pause somebody else may write these partitions. How old the batch is says nothing: a slow worker
-        goes on, as its heartbeats do.
+        After a long pause another worker may own these partitions. The batch's age does not count: a slow worker whose
+        heartbeats arrive continues.
         """
-        heard_at = max(self._assigned_at, self._heartbeat_at())
-        return self.valid(batch) and time.monotonic() - heard_at < self.app.conf.broker_session_timeout
+        alive_at = max(self._assigned_at, self._heartbeat_at())
+        return self.valid(batch) and time.monotonic() - alive_at < self.app.conf.broker_session_timeout
 
     def _heartbeat_at(self) -> float:
         member = self.thread.member
-        return member.heard_at if member else 0.0
+        return member.heartbeat_at if member else 0.0
 
     def finished(self, batch: Batch) -> None:
-        """Take note that a batch is stored and acked: its offsets may be committed where none before it is missing."""
+        """Record that a batch is stored and acked. Its offsets are committed once all earlier ones are finished."""
         valid = self.valid(batch)
         self._leave(batch)
         if batch.topic in self._gather_from:
@@ -231,12 +231,12 @@ class BatchConsumer(MemberConsumer):
                 self.next_to_finish[tp] = end_of(records)
                 self._finished_at[tp] = records[-1].timestamp / 1000
 
-    async def give_back(self, batch: Batch) -> None:
-        """Have a batch that was not done read again, and all after it; in smaller pieces, as it may be too much."""
+    async def requeue(self, batch: Batch) -> None:
+        """Read an unfinished batch and all later ones again, in smaller batches in case it was too large."""
         valid = self.valid(batch)
         self._leave(batch)
         if not valid:
-            return  # a rebalance seeks, or one before it was given back and both are read again
+            return  # a rebalance seeks, or an earlier batch was requeued and both are read again
         again = dict(batch.starts)
         for other in self._in_process:  # in the order that they began in
             if any(start >= again[tp] for tp, start in other.starts.items() if tp in again):
@@ -248,12 +248,12 @@ class BatchConsumer(MemberConsumer):
         await self._read_again(again)
 
     def _bound_fetches(self) -> None:
-        """Bound a fetch's records by the smallest share of all topics."""
+        """Limit a fetch's records by the smallest share of all topics."""
         full: int = self.app.conf.broker_max_poll_records
         self.thread._ensure_consumer()._max_poll_records = max(1, int(full * min(self._share.values(), default=1.0)))
 
     def _leave(self, batch: Batch) -> None:
-        # also those of an earlier generation: a rebalance, and a stop, wait for them
+        # also batches of an earlier generation: a rebalance and a stop wait for them
         self._in_process = [other for other in self._in_process if other is not batch]
         self._void.discard(id(batch))
         self._changed.set()
@@ -274,9 +274,9 @@ class BatchConsumer(MemberConsumer):
     # -- positions and commits --------------------------------------------------------------------------------------
 
     async def perform_seek(self) -> None:
-        """Begin again at what is committed, with nothing on its way; IllegalStateError if the assignment moved.
+        """Seek to the committed offsets and discard all batches; raises IllegalStateError if the assignment moved.
 
-        Where the log is not the one that was committed of, `BatchApp.starts_of` says where to begin.
+        `BatchApp.starts_of` returns the offsets, since the log may not be the one that was committed.
         """
         assigned = {tp for tp in self.assignment() if tp.topic in self.app.sources}
         starts = await self.app.starts_of(assigned) if assigned else {}
@@ -286,7 +286,7 @@ class BatchConsumer(MemberConsumer):
         self.next_to_begin = dict(starts)
         self.next_to_finish = dict(starts)
         self.committed = dict(starts)
-        # a worker that never finishes a batch lags as well: from now on
+        # a worker that never finishes a batch lags, too: from now on
         self._finished_at = {tp: self._finished_at.get(tp, time.time()) for tp in starts}
         self.continuity.forget()
         self._queued.clear()
@@ -298,17 +298,17 @@ class BatchConsumer(MemberConsumer):
         self._changed.set()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Take no further batch into process; Faust then calls `wait_empty`."""
+        """Accept no further batch. Faust then calls `wait_empty`."""
         self._begin_to_drain()
         await super().on_partitions_revoked(revoked)
 
     async def wait_empty(self) -> None:
-        """Wait until the batches in process are finished, for at most the drain timeout; then commit."""
-        self._begin_to_drain()  # unless it has: Faust calls this twice at a stop
+        """Wait until the batches in process are finished, at most the drain timeout, then commit."""
+        self._begin_to_drain()  # Faust calls this twice at a stop
         while self._in_process and not self.app.crashed and time.monotonic() < self._drain_until:
             await self._wait_for_change(0.1)
         if self._in_process:
-            log.warning("%d batches are not finished, they will be delivered again", len(self._in_process))
+            log.warning("drain timeout, %d unfinished batches will be delivered again", len(self._in_process))
         await self.commit()
 
     def _begin_to_drain(self) -> None:
@@ -316,24 +316,20 @@ class BatchConsumer(MemberConsumer):
             self._draining = True
             self._drain_until = time.monotonic() + self.app.drain_timeout_s
 
-    def busy(self, topic: str) -> bool:
-        """Tell whether some batch of a topic has begun and is not finished."""
-        return any(batch.topic == topic for batch in self._in_process)
-
     def lag(self, now: float) -> dict[TP, tuple[int, float]]:
-        """Give each assigned partition's records not finished, and the age in s of the last finished (0: no lag)."""
+        """Return each partition's unfinished records and the age of the last finished one in s (0 without lag)."""
         lags: dict[TP, tuple[int, float]] = {}
         for tp in self.next_to_finish:
             try:
                 highwater = self.highwater(tp)
-            except AssertionError:  # aiokafka's way to say that the partition was taken away a moment ago
+            except AssertionError:  # aiokafka raises this for a partition that was just revoked
                 continue
             records = max(0, (highwater or 0) - self._done_up_to(tp))
             lags[tp] = records, max(0.0, now - self._finished_at.get(tp, now)) if records else 0.0
         return lags
 
     def _done_up_to(self, tp: TP) -> int:
-        """Give the offset after the last finished batch, and after the markers of transactions that follow it."""
+        """Return the offset after the last finished batch and the transaction markers that follow it."""
         return self.continuity.after_empty(tp, self.next_to_finish[tp])
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
@@ -351,7 +347,7 @@ class BatchConsumer(MemberConsumer):
                 if not await self._commit(offsets):
                     return False
         except TimeoutError:
-            self.log.warning("a commit was not answered; what it was for will be delivered again")
+            self.log.warning("commit timeout, its events will be delivered again")
             return False
         self.committed.update(offsets)
         return True
@@ -365,29 +361,29 @@ class Transport(driver.Transport):
 
 
 class BatchApp(faust.App):
-    """A Faust app some of whose source topics come as batches."""
+    """A Faust app whose source topics are delivered in batches."""
 
     logger = logging.getLogger("faust.app")
     sources: dict[str, Source]
-    on_hole: Callable[[], None]  # told of each hole in the log that is believed
+    on_hole: Callable[[], None]  # called for each confirmed hole in the log
     on_starting: Callable[[], None]
-    starts_of: Callable[[set[TP]], Awaitable[dict[TP, int]]]  # where to read each assigned partition on
-    epoch_of: Callable[[str, int], int]  # how often offsets of an assigned partition began again
-    forwarding_topics: Collection[str] = ()  # sources that may have more partitions than states are kept by
+    starts_of: Callable[[set[TP]], Awaitable[dict[TP, int]]]  # the offset to read each assigned partition from
+    epoch_of: Callable[[str, int], int]  # how often the offsets of an assigned partition restarted
+    forwarding_topics: Collection[str] = ()  # source topics that may have more partitions than the changelogs
     client_options: dict[str, Any]
     drain_timeout_s: float = 10.0
 
     @property
     def batch_consumer(self) -> BatchConsumer:
-        """Give the consumer as what it is."""
+        """Return the consumer with its type."""
         return cast(BatchConsumer, self.consumer)
 
     def kafka_producer(self) -> aiokafka.AIOKafkaProducer:
-        """Give the client under Faust's producer: whole record batches pass Faust by."""
+        """Return the client under Faust's producer, for whole record batches."""
         return cast(aiokafka.AIOKafkaProducer, cast(Any, self.producer)._ensure_producer())
 
     async def on_start(self) -> None:
-        """Begin to observe before anything waits for a broker."""
+        """Call `on_starting` before anything waits for a broker."""
         self.on_starting()
         await super().on_start()
 

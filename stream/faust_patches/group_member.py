@@ -1,19 +1,18 @@
-"""Our membership in the consumer group: it outlives brokers, moves with its instance id, and ends when it is fenced.
+"""The membership in the consumer group: it survives broker outages and ends when it is fenced.
 
-What it mends, and where aiokafka 0.14.0 and Faust 0.15.3 have it:
+The defects in aiokafka 0.14.0 and Faust 0.15.3:
 
-- an error that the coordination task does not expect is kept for whoever calls the consumer next, and the task waits
-  for that call (`GroupCoordinator._push_error_to_user`); Faust never makes it, so the worker lives on and never
-  serves. Here errors that pass are retried by a new join, others end the worker (`unmended`);
-- a static member that another process has replaced hears "unknown member", joins as a new one and replaces the other
-  in turn, for ever. Here it joins again under its old member id, and the broker answers that it was fenced;
-- a static member that comes back gets its old assignment, with the URL that it had then; Faust's assignor asserts that
-  this is its URL of now, so a new host name ends the coordination task (`PartitionAssignor.on_assignment`);
-- any error of a commit crashes the worker (`AIOKafkaConsumerThread._commit`). Here one that passes is a commit that
-  did not happen; the next one covers it;
-- a commit that nobody awaits any longer holds one of the thread's two slots, and two of them stop the fetching: here
-  it is bounded in time;
-- a client that finds no broker when it starts crashes the worker: here it waits.
+- an unexpected error of the coordination task is kept for the next call of the consumer, and the task waits for that
+  call (`GroupCoordinator._push_error_to_user`). Faust never calls, so the worker stays alive and serves nothing. Here
+  a transient error leads to a new join, any other ends the worker (`fatal_error`);
+- a static member that another process replaced gets "unknown member", joins as a new one and replaces the other in
+  turn, forever. Here it joins again with its old member id, and the broker answers that it was fenced;
+- a returning static member gets its old assignment with its old URL. Faust's assignor asserts that this is the current
+  URL, so a new host name ends the coordination task (`PartitionAssignor.on_assignment`);
+- any commit error crashes the worker (`AIOKafkaConsumerThread._commit`). Here a commit with a transient error is
+  skipped, and the next commit covers it;
+- an abandoned commit holds one of the thread's two slots, and two of them stop the fetching. Here it has a timeout;
+- a client that finds no broker at its start crashes the worker. Here it waits.
 """
 
 from __future__ import annotations
@@ -35,33 +34,33 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream.faust_patches.consumer_thread import CommittedConsumerThread
-from stream.process.retrying import Spell, is_transient, retried
+from stream.process.retrying import Retries, is_transient, retried
 
 log = logging.getLogger(__name__)
 
-COMMIT_ANSWER_S = 2.5  # below what the worker waits for a commit: one that is given up must not run on in the thread
-FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
+COMMIT_ANSWER_S = 2.5  # below the worker's own commit timeout: an abandoned commit must not stay in the thread
+FENCED_INSTANCE_ID = 82  # an error code without a name in aiokafka
 
 
 class Fenced(Exception):
-    """Another process has joined the group under our instance id, and replaced us."""
+    """Another process joined the group with our instance id and replaced this one."""
 
 
 class GroupMember(GroupCoordinator):
-    """aiokafka's coordinator of one consumer; made from one that has just started, by `join_as_member`."""
+    """aiokafka's coordinator of one consumer. `join_as_member` turns a new coordinator into one."""
 
-    unmended: BaseException | None = None  # what this member can't live with
-    heard_at = 0.0  # time.monotonic() of the last heartbeat that was answered: aiokafka keeps it to itself
-    spell: Spell
+    fatal_error: BaseException | None = None
+    heartbeat_at = 0.0  # time.monotonic() of the last answered heartbeat, which aiokafka does not expose
+    retries: Retries
     _member_id_before = ""
     _rejoining_as_before = False
     _fenced = False
 
     @property
     def ended(self) -> str:
-        """Why this member will never be assigned anything again, "" if it may."""
-        if self.unmended is not None:
-            return f"{type(self.unmended).__name__}: {self.unmended}"
+        """Why this member will never get an assignment again, "" if it may."""
+        if self.fatal_error is not None:
+            return f"{type(self.fatal_error).__name__}: {self.fatal_error}"
         task = self._coordination_task
         if task.done() and not self._closing.done():
             return f"the group coordination task ended: {task.exception() if not task.cancelled() else 'cancelled'}"
@@ -69,7 +68,7 @@ class GroupMember(GroupCoordinator):
 
     @property
     def is_joined(self) -> bool:
-        """Whether it is a member in good standing, with an assignment, that may be empty."""
+        """Whether it is a valid member with an assignment, which may be empty."""
         subscription = self._subscription.subscription
         return (
             subscription is not None
@@ -79,7 +78,7 @@ class GroupMember(GroupCoordinator):
 
     @property
     def broker_answers(self) -> bool:
-        """Whether the broker that coordinates the group is known and reachable."""
+        """Whether the group's coordinator is known and reachable."""
         return self.coordinator_id is not None
 
     async def _send_req(self, request: Any) -> Any:
@@ -91,11 +90,11 @@ class GroupMember(GroupCoordinator):
     async def _do_heartbeat(self) -> Any:
         answered = await cast(Any, super())._do_heartbeat()
         if answered:
-            self.heard_at = time.monotonic()
+            self.heartbeat_at = time.monotonic()
         return answered
 
     async def _push_error_to_user(self, exc: BaseException) -> None:
-        # else the coordination task would find their error again at once, and for ever
+        # otherwise the coordination task would find their error again in a busy loop
         for name in ("_heartbeat_task", "_commit_refresh_task"):
             task = getattr(self, name)
             if task is not None and task.done():
@@ -103,19 +102,19 @@ class GroupMember(GroupCoordinator):
         if self._fenced:
             exc = Fenced(f"another process runs under the instance id {self._group_instance_id}")
         if self._fenced or not is_transient(exc):
-            self.unmended = exc
+            self.fatal_error = exc
             await asyncio.wait([self._closing])
             return
         cast(Any, self).request_rejoin()
-        await asyncio.wait([self._closing], timeout=self.spell.failed(exc))
+        await asyncio.wait([self._closing], timeout=self.retries.failed(exc))
 
     async def _on_join_complete(self, *arguments: Any) -> None:
         await cast(Any, super())._on_join_complete(*arguments)
-        self.spell.over()
+        self.retries.succeeded()
 
     def reset_generation(self) -> None:
-        """Forget the membership; a static one first asks for it again, under its member id."""
-        # a heartbeat and several commits may each hear that the member is unknown: only the first has its id still
+        """Forget the membership. A static member first tries to join with its old member id."""
+        # a heartbeat and several commits may each get "unknown member": only the first still has the id
         if self._group_instance_id and self.member_id and not self._rejoining_as_before:
             self._member_id_before = self.member_id
         cast(Any, super()).reset_generation()
@@ -131,10 +130,10 @@ class GroupMember(GroupCoordinator):
 
 
 def join_as_member(coordinator: GroupCoordinator) -> GroupMember:
-    """Turn a coordinator that has not joined yet into ours: aiokafka's consumer takes no other class."""
+    """Turn a coordinator that has not joined yet into a GroupMember. aiokafka's consumer accepts no other class."""
     coordinator.__class__ = GroupMember
     member = cast(GroupMember, coordinator)
-    member.spell = Spell("joining the consumer group")
+    member.retries = Retries("joining the consumer group")
     return member
 
 
@@ -146,8 +145,8 @@ class MemberThread(CommittedConsumerThread):
     member: GroupMember | None = None
 
     async def on_start(self) -> None:
-        """Start the consumer, as soon as a broker answers."""
-        await retried(Spell("start of the consumer"), self._start_consumer, self.sleep)
+        """Start the consumer once a broker answers."""
+        await retried(Retries("start of the consumer"), self._start_consumer, self.sleep)
 
     async def _start_consumer(self) -> None:
         if self.should_stop:
@@ -174,7 +173,7 @@ class MemberThread(CommittedConsumerThread):
             async with asyncio.timeout(COMMIT_ANSWER_S):
                 await self._ensure_consumer().commit(commits)
         except (CommitFailedError, IllegalStateError) as error:
-            log.info("commit skipped, the partitions moved: %s", error)
+            log.info("commit skipped, rebalancing: %s", error)
             return False
         except (KafkaError, TimeoutError) as error:
             if not is_transient(error):
@@ -184,7 +183,7 @@ class MemberThread(CommittedConsumerThread):
         return True
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
-        """Log what ended the thread; mode prints it to standard error, beside the log."""
+        """Log a crash of the thread. mode would print it to standard error."""
         log.exception("%s", msg.format(*fmt))
 
 
@@ -196,26 +195,26 @@ class MemberConsumer(driver.Consumer):
 
     @property
     def thread(self) -> MemberThread:
-        """Give the thread that the client runs in."""
+        """Return the client's thread."""
         return cast(MemberThread, self._thread)
 
     def assignment(self) -> set[TP]:
-        """Give the assigned partitions: none as long as the thread waits for a broker, where Faust raises."""
+        """Return the assigned partitions; none while the thread waits for a broker, where Faust raises."""
         return super().assignment() if self.thread._consumer is not None else set()
 
     async def verify_all_partitions_active(self) -> None:
-        """Do nothing: Faust's check of its event path knows nothing of batches and would warn for ever."""
+        """Do nothing: Faust's check covers its own event path only and would warn forever."""
 
 
 class PatientProducer(driver.Producer):
-    """Faust's producer, whose start waits for a broker."""
+    """Faust's producer. Its start waits for a broker."""
 
     logger = logging.getLogger("faust.transport.producer.patient")
 
     async def on_start(self) -> None:
-        """Start the client, as soon as a broker answers."""
+        """Start the client once a broker answers."""
         await self.add_runtime_dependency(self.buffer)
-        await retried(Spell("start of the producer"), self._start_client, self.sleep)
+        await retried(Retries("start of the producer"), self._start_client, self.sleep)
 
     async def _start_client(self) -> None:
         if self.should_stop:
@@ -231,18 +230,18 @@ class PatientProducer(driver.Producer):
 
 
 class MovedHostAssignor(PartitionAssignor):
-    """Faust's assignor, for a member whose URL may have been another one when its assignment was made."""
+    """Faust's assignor for a member whose URL may differ from the one in its assignment."""
 
-    _url_then: str | None = None
+    _assigned_url: str | None = None
 
     @property
     def _url(self) -> Any:
-        return self._url_then or self.app.conf.canonical_url
+        return self._assigned_url or self.app.conf.canonical_url
 
     def on_assignment(self, assignment: Any) -> None:  # type: ignore[override]  # as Faust's own
-        """Take over an assignment, whatever URL it names."""
-        self._url_then = cast(Any, ClientMetadata.loads(self._decompress(assignment.user_data))).url
+        """Accept an assignment with any URL."""
+        self._assigned_url = cast(Any, ClientMetadata.loads(self._decompress(assignment.user_data))).url
         try:
             super().on_assignment(assignment)
         finally:
-            self._url_then = None
+            self._assigned_url = None

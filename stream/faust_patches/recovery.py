@@ -1,19 +1,19 @@
-"""Restoring the stores after a rebalance, and resuming so that nothing is lost in between.
+"""Restore the stores after a rebalance, then resume without losing events in between.
 
-What it mends, and where Faust 0.15.3 has it (`Recovery`, tables/recovery.py):
+The defects in Faust 0.15.3 (`Recovery`, tables/recovery.py):
 
-- `on_recovery_completed` resumes the source partitions while the flow runs, seeks, and then clears every stream queue:
-  what was fetched in between is gone, and the next commit runs past it. Here the drain loop is parked before anything
-  else, and the flow resumes last;
-- `Consumer.wait_for_stopped_flow` waits for nothing (`_wait_next_records`, transport/consumer.py, sets its event where
-  it should clear it): here `BatchConsumer.parked` is waited for;
-- the assignor may hand a new worker source partitions without their changelog partitions, which then starts with an
-  empty store and says "ready": here the partitions of the source decide what is restored;
-- records are restored one by one in Python, some 4,000/s: here by whole fetches, some 100,000/s;
-- the last record of a key wins, also when a worker that had lost the partition wrote it: here values are merged by the
-  offset that they have applied;
-- a damaged store crashes the worker at every start: here it is deleted and restored, also amid a restore and while the
-  worker serves; so is a store of another changelog: a copied folder, or a changelog that was deleted and made again.
+- `on_recovery_completed` resumes the source partitions while the flow runs, seeks, and then clears every stream queue.
+  Records that were fetched in between are lost, and the next commit skips them. Here the drain loop is parked first,
+  and the flow resumes last;
+- `Consumer.wait_for_stopped_flow` does not wait (`_wait_next_records`, transport/consumer.py, sets its event instead of
+  clearing it). Here `BatchConsumer.parked` is awaited;
+- the assignor may assign source partitions to a new worker without their changelog partitions. It then starts with an
+  empty store and reports "ready". Here the source partitions determine what is restored;
+- records are restored one by one in Python, about 4,000/s. Here whole fetches are restored, about 100,000/s;
+- the last record of a key wins, even if a worker wrote it that had lost the partition. Here values are merged by their
+  applied offset;
+- a damaged store crashes the worker at every start. Here it is deleted and restored, also during a restore and while
+  the worker serves. So is a store of another changelog: a copied folder, or a changelog that was re-created.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from mode import Service
 from stream.faust_patches.changelog import Changelog
 from stream.faust_patches.delivery import BatchApp
 from stream.faust_patches.stores import StoreDamaged, StoreFailed, StoreIdentity, StoreNotWritable
-from stream.process.retrying import Spell, is_transient
+from stream.process.retrying import Retries, is_transient
 from stream.source.log_reader import log_reader, read_stretch
 from stream.source.topic_identity import TopicIdentities, read_topic_identities
 from stream.stages.sending import NotSent
 
 log = logging.getLogger(__name__)
-RESTORE_ATTEMPTS = 3  # of one partition whose store turns out damaged again: then the disk is broken, not the store
-STORE_RETRY_S = 5.0  # a full disk is not emptied within moments
+RESTORE_ATTEMPTS = 3  # of one partition whose store is damaged each time: then the disk is broken, not the store
+STORE_RETRY_S = 5.0  # a full disk takes a while to clear
 T = TypeVar("T")
 
 
@@ -57,10 +57,10 @@ class BatchRecovery(Recovery):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.spell = Spell("restore")
+        self.retries = Retries("restore")
 
     def restore_again(self) -> None:
-        """Begin a further round without a rebalance: a store has failed."""
+        """Start another restore without a rebalance, after a store failed."""
         self._drain_first = True
         self.signal_recovery_start.set()
 
@@ -75,11 +75,11 @@ class BatchRecovery(Recovery):
             except RebalanceAgain:
                 log.info("rebalanced again generation=%d", self._generation_id)
             except IllegalStateError as error:
-                # the assignment moved on under us; the rebalance that moved it starts the next round
+                # the assignment changed; that rebalance starts the next restore
                 log.info("rebalanced again while seeking: %s", error)
             except StoreNotWritable as failure:
                 self.tables.store_failure = str(failure)
-                log.error("restore failed, will retry: %s", failure)
+                log.error("restore failed, retrying: %s", failure)
                 await self._pause(STORE_RETRY_S)
                 self.restore_again()
             except ServiceStopped:
@@ -88,17 +88,17 @@ class BatchRecovery(Recovery):
                 unsent = isinstance(error, NotSent) and not isinstance(error, StoreFailed)
                 if not (unsent or is_transient(error)):
                     raise
-                # the same round again, unless a rebalance begins one: there is nothing to serve without it
-                await self._pause(self.spell.failed(error))
+                # retry, unless a rebalance starts a restore: a worker cannot serve without one
+                await self._pause(self.retries.failed(error))
                 self.signal_recovery_start.set()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless a rebalance begins the next round or the service ends."""
-        # not wait_for_stopped with a timeout: when that is over it says "stopped", and no round would follow
+        """Wait, unless a rebalance starts the next restore or the service ends."""
+        # not wait_for_stopped with a timeout: after it that returns "stopped", and no restore would follow
         await self.wait_first(asyncio.ensure_future(asyncio.sleep(seconds)), cast(Any, self.signal_recovery_start))
 
     async def start_over(self) -> None:
-        """Restore, seek and resume again without a rebalance: what was read so far is finished first."""
+        """Restore, seek and resume without a rebalance. Batches in process are finished first."""
         await self.app.batch_consumer.wait_empty()
         self._generation_id = self.app.consumer_generation_id
         self.signal_recovery_start.set()
@@ -109,7 +109,7 @@ class BatchRecovery(Recovery):
         consumer.stop_flow()
         app.flow_control.suspend()
         await self._unless_interrupted(consumer.parked.wait())
-        if self._drain_first:  # else Faust has, at the revocation
+        if self._drain_first:  # otherwise Faust did, at the revocation
             self._drain_first = False
             await self._unless_interrupted(consumer.wait_empty())
         self._set_recovery_started()
@@ -132,10 +132,10 @@ class BatchRecovery(Recovery):
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
-        if app.rebalancing:  # else it started over, or a store had failed
+        if app.rebalancing:  # not after a topic change or a failed store
             app.on_rebalance_end()
         self.completed.set()
-        self.spell.over()
+        self.retries.succeeded()
         self.tables.on_ready(time.monotonic() - started)
         log.info(
             "ready generation=%d partitions=%s restored=%d duration_s=%.2f",
@@ -144,7 +144,7 @@ class BatchRecovery(Recovery):
         )
 
     async def _unless_interrupted(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await a step, unless a further rebalance or the end of the service comes first."""
+        """Await a step, unless another rebalance or the end of the service comes first."""
         task = asyncio.ensure_future(coroutine)
         result = await self.wait_first(task, cast(Any, self.signal_recovery_start))
         if task.done() and not task.cancelled():
@@ -153,15 +153,15 @@ class BatchRecovery(Recovery):
         raise ServiceStopped() if result.stopped else RebalanceAgain()
 
     async def _restore(self, changelog: Changelog, source: str, identities: TopicIdentities) -> int:
-        """Bring the stores of all assigned partitions of a source up to the end of their changelog."""
-        kept_by = changelog.table.partitions  # the source may have been given more, which no states are kept by
+        """Restore the stores of all assigned partitions of a source to the end of their changelog."""
+        state_partitions = changelog.table.partitions  # the source may have more, which have no states
         assigned = self.app.consumer.assignment()
-        partitions = sorted(tp.partition for tp in assigned if tp.topic == source and tp.partition < kept_by)
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == source and tp.partition < state_partitions)
         for gone in set(changelog.last_known) - set(partitions):
             changelog.forget(gone)
         if not partitions:
             return 0
-        await changelog.settled(partitions)  # what lands after we asked for the ends would be in no new store
+        await changelog.settled(partitions)  # records that arrive after the ends are read would be missing in the store
         attempts: Counter[int] = Counter()
         overwritten: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
         while True:
@@ -180,7 +180,7 @@ class BatchRecovery(Recovery):
     async def _restore_partitions(
         self, changelog: Changelog, overwritten: dict[int, dict[bytes, bytes]], identities: TopicIdentities
     ) -> int:
-        """Merge each partition's changelog into its store, noting in `overwritten` what has to be put back."""
+        """Merge each partition's changelog into its store; adds the values to republish to `overwritten`."""
         partitions = list(overwritten)
         restored = 0
         tps = [TopicPartition(changelog.topic, p) for p in partitions]
@@ -197,24 +197,24 @@ class BatchRecovery(Recovery):
                 restored += len(records)
                 self.tables.restore_remaining -= len(records)
         producer = self.app.kafka_producer()
-        put_back = []
+        republished = []
         for tp in tps:
             changelog.restored(tp.partition, ends[tp])
-            # lest compaction keeps the stale record that hides it
-            put_back += await changelog.put_back(producer, tp.partition, overwritten[tp.partition])
-        for sent in put_back:
+            # otherwise compaction would keep the stale record
+            republished += await changelog.republish(producer, tp.partition, overwritten[tp.partition])
+        for sent in republished:
             await sent.acked
         return restored
 
 
 def held_up_to(changelog: Changelog, partition: int, end: int, identities: TopicIdentities) -> int:
-    """Tell up to which offset of its changelog a store reaches; a store that can't be right is deleted (-1).
+    """Return the last changelog offset in a store, -1 if it is new or was of another changelog and is now deleted.
 
-    Raises StoreDamaged, and StoreNotWritable where the disk is full still.
+    Raises StoreDamaged, or StoreNotWritable while the disk is full.
     """
     stores, topic = changelog.stores, changelog.topic
     if isinstance(stores.failed.get(partition), StoreNotWritable):
-        stores.reopen(partition)  # a failed handle stays failed, also once there is space again
+        stores.reopen(partition)  # a failed handle stays failed even after space was freed
     expected = StoreIdentity(identities.cluster_id, topic, identities.topic_id(topic), partition)
     known, held = stores.identity(partition), stores.offset(partition)
     wrong = ""
@@ -227,7 +227,7 @@ def held_up_to(changelog: Changelog, partition: int, end: int, identities: Topic
         stores.delete(partition)
         known = held = None
     if known is None or known.knows_less_than(expected):
-        stores.set_identity(partition, expected)  # of a new store the first thing in it; an older release's is adopted
+        stores.set_identity(partition, expected)  # the first entry of a new store; older releases wrote none
     return -1 if held is None else held
 
 
@@ -242,7 +242,7 @@ def _delete(changelog: Changelog, damage: StoreDamaged) -> None:
 
 
 class BatchTableManager(TableManager):
-    """Faust's table manager with our recovery; `changelogs` are its tables' changelogs with their source topics."""
+    """Faust's table manager with BatchRecovery. `changelogs` are the tables' changelogs and their source topics."""
 
     logger = logging.getLogger("faust.tables.manager.batches")
 
@@ -251,14 +251,14 @@ class BatchTableManager(TableManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.changelogs: list[tuple[Changelog, str]] = []
-        self.restore_remaining = 0  # records that a restore has yet to read
+        self.restore_remaining = 0  # records that a restore has not read yet
         self.store_failure = ""  # why a store can't be written
-        self.on_ready: Callable[[float], None] = lambda seconds: None  # told how long a rebalance took
+        self.on_ready: Callable[[float], None] = lambda seconds: None  # called with a rebalance's duration
         self._source_topics: list[Any] = []
 
     @property
     def recovery(self) -> BatchRecovery:
-        """Give the recovery service, made once."""
+        """Return the recovery service, created once."""
         if self._recovery is None:
             self._recovery = BatchRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return cast(BatchRecovery, self._recovery)
@@ -266,7 +266,7 @@ class BatchTableManager(TableManager):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Delete damaged stores before Faust opens them, which would crash the worker."""
+        """Delete damaged stores before Faust opens them: it would crash the worker."""
         log.info(
             "assigned generation=%d partitions=%s gained=%s lost=%s",
             *(generation_id, *(self._of_sources(tps) for tps in (assigned, newly_assigned, revoked))),
@@ -279,8 +279,8 @@ class BatchTableManager(TableManager):
                 except StoreDamaged as damage:
                     _delete(changelog, damage)
                 except Exception as error:
-                    # locked by a process that is about to end: Faust waits for it; or a full disk
-                    log.warning("store could not be opened yet topic=%s error=%s", changelog.topic, error)
+                    # a full disk, or a lock of a process that is about to end, which Faust waits for
+                    log.warning("store open failed, retrying topic=%s error=%s", changelog.topic, error)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     def _of_sources(self, tps: set[TP]) -> list[int]:
@@ -288,7 +288,7 @@ class BatchTableManager(TableManager):
 
     async def _update_channels(self) -> None:
         if not self._source_topics:
-            # before the tables' own: the assignor must see source and changelog together at the first subscription
+            # before the tables' topics: the assignor must see source and changelog in the first subscription
             self._source_topics = [
                 self.app.topic(topic, key_type=bytes, value_type=bytes, value_serializer="raw")
                 for topic in self.app.sources

@@ -1,12 +1,12 @@
-"""The RocksDB stores of a table: whose each is, and what damage and a full disk look like.
+"""The RocksDB stores of a table: identity, damage, and a full disk.
 
-Facts of RocksDB that this rests on (rocksdict 0.3.29, tests/unit/stream/test_stores.py):
+Facts of RocksDB that this depends on (rocksdict 0.3.29, tests/unit/stream/faust_patches/test_stores.py):
 
-- garbage in CURRENT or MANIFEST and a missing or truncated table file fail when a store is opened; one wrong byte in a
-  table file opens cleanly, then `get` raises and iteration ends early without a word, but for the iterator's status;
-- what a damaged log file (WAL) held last is dropped when the store is opened. Writes are recovered in their order, so
-  the persisted offset, written after the data that it covers, never says more than the data left;
-- after a write has failed, all further writes fail until the store is opened again.
+- garbage in CURRENT or MANIFEST and a missing or truncated table file fail when a store is opened. One wrong byte in a
+  table file opens without an error. Then `get` raises, and iteration ends early: only the iterator's status shows it;
+- opening a store drops the last writes of a damaged log file (WAL). Writes are recovered in their order, so the
+  persisted offset, written after its data, never exceeds the recovered data;
+- after a failed write all further writes fail until the store is opened again.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from stream.stages.sending import NotSent
 
 log = logging.getLogger(__name__)
 
-OFFSET_KEY = b"__faust\0offset__"  # Faust's: up to which offset of its changelog a store reaches
+OFFSET_KEY = b"__faust\0offset__"  # Faust's key of the last changelog offset in a store
 IDENTITY_KEY = b"\0store"
 
 
 def is_of_user_or_item(key: bytes) -> bool:
-    """Tell whether a key is a user's or an item's: their ids hold no NUL."""
+    """Return whether a key is a user's or an item's: their ids contain no NUL."""
     return not key.startswith(b"\0") and key != OFFSET_KEY
 
 
-# What keeps a store from being read though it may be whole: deleting it would mend nothing.
+# Errors of a store that may be intact: deleting it would not help.
 NOT_DAMAGE = (
     *("/LOCK", "No space left on device", "Too many open files", "Permission denied", "Read-only file system"),
     *("Cannot allocate memory", "Disk quota exceeded"),
@@ -43,7 +43,7 @@ NOT_DAMAGE = (
 
 
 class StoreFailed(NotSent):
-    """A store could not be read or written; its partition has to be restored before its events are read again."""
+    """A store could not be read or written. Its partition must be restored before its events are read again."""
 
     kind: str
 
@@ -52,47 +52,47 @@ class StoreFailed(NotSent):
         self.partition = partition
 
     def again(self) -> StoreFailed:
-        """Give the same failure without the traceback, which grows with every raise."""
+        """Return this failure without its traceback, which would grow with every raise."""
         return type(self)(self.partition, str(self))
 
 
 class StoreDamaged(StoreFailed):
-    """A store is damaged: it is deleted and restored."""
+    """A damaged store: it is deleted and restored."""
 
     kind = "damaged"
 
 
 class StoreNotWritable(StoreFailed):
-    """A write failed though the store may be whole, as on a full disk: it has to be opened again."""
+    """A failed write to a store that may be intact, as on a full disk: it must be opened again."""
 
     kind = "not_writable"
 
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """Which partition of which changelog of which cluster a store is the copy of; an empty id is not known."""
+    """The cluster, changelog and partition that a store is a copy of. An empty id is unknown."""
 
     cluster_id: str
     topic: str
     topic_id: str
-    """A changelog that was deleted and made again has another one."""
+    """Changes when a changelog is re-created."""
     partition: int
 
     def contradicts(self, other: StoreIdentity) -> bool:
-        """Tell whether both can't be of one store; what one of them does not know contradicts nothing."""
+        """Return whether any id known to both differs."""
         mine, theirs = asdict(self), asdict(other)
         return any(mine[name] != theirs[name] for name in mine if "" not in (mine[name], theirs[name]))
 
     def knows_less_than(self, other: StoreIdentity) -> bool:
-        """Tell whether some id that is not known here is known to the other."""
+        """Return whether the other knows an id that is unknown here."""
         return ("" in asdict(self).values()) and self != other
 
 
 class TableStores:
-    """A table's stores by partition, opened when first used; a store that failed is not used until it is restored.
+    """A table's stores by partition, opened at first use. A failed store is not used until it is restored.
 
-    No handle is held in a local variable where RocksDB may raise: the traceback would keep a damaged store, and its
-    lock, alive.
+    No local variable holds a handle where RocksDB may raise: the traceback would keep a damaged store and its lock
+    alive.
     """
 
     def __init__(self, table: Any) -> None:
@@ -110,7 +110,7 @@ class TableStores:
         return values
 
     def values(self, partition: int) -> Iterator[bytes]:
-        """Give the value of every user or item."""
+        """Yield the value of every user or item."""
         iterator = self._open(partition).iter()
         iterator.seek_to_first()
         while iterator.valid():
@@ -119,7 +119,7 @@ class TableStores:
             iterator.next()
         failure = None
         try:
-            iterator.status()  # a damaged store looks like a short one
+            iterator.status()  # iteration over a damaged store just ends early
         except Exception as error:
             failure = error
         del iterator
@@ -127,7 +127,7 @@ class TableStores:
             raise self._read_failed(partition, failure) from failure
 
     def write(self, partition: int, batch: rocksdict.WriteBatch) -> None:
-        """Write a batch, all of it or nothing."""
+        """Write a batch atomically."""
         try:
             self._open(partition).write(batch)
         except StoreFailed:
@@ -136,16 +136,16 @@ class TableStores:
             raise self._write_failed(partition, error) from error
 
     def offset(self, partition: int) -> int | None:
-        """Tell up to which offset of its changelog a store reaches."""
+        """Return the last changelog offset in a store."""
         (held,) = self.get(partition, [OFFSET_KEY])
         return None if held is None else int(held)
 
     def set_offset(self, partition: int, offset: int) -> None:
-        """Say up to which offset of its changelog a store reaches; after the data, which it then never exceeds."""
+        """Set the last changelog offset in a store; called after writing the data, so that it never exceeds them."""
         self._put(partition, OFFSET_KEY, str(offset).encode())
 
     def identity(self, partition: int) -> StoreIdentity | None:
-        """Tell whose a store is; None for a new one and for one of an earlier release."""
+        """Return a store's identity; None for a new one and for one of an earlier release."""
         (held,) = self.get(partition, [IDENTITY_KEY])
         try:
             return None if held is None else StoreIdentity(**json.loads(held))
@@ -153,11 +153,11 @@ class TableStores:
             raise StoreDamaged(partition, f"the identity of a store can't be read: {error}") from None
 
     def set_identity(self, partition: int, identity: StoreIdentity) -> None:
-        """Say whose a store is."""
+        """Write a store's identity."""
         self._put(partition, IDENTITY_KEY, json.dumps(asdict(identity)).encode())
 
     def forget(self, partition: int) -> None:
-        """Let go of a store that another worker may open from now on."""
+        """Release a store that another worker may open now."""
         self.failed.pop(partition, None)
         self._table.data._dbs.pop(partition, None)
 
@@ -166,14 +166,14 @@ class TableStores:
         self.failed.pop(partition, None)
         db = self._table.data._dbs.pop(partition, None)
         if db is not None:
-            with contextlib.suppress(Exception):  # it ends all the same; what it had to write is in its log
+            with contextlib.suppress(Exception):  # it closes anyway; its unwritten data are in its WAL
                 db.close()
 
     def delete(self, partition: int) -> None:
         """Close a store and delete its files."""
         self.reopen(partition)
         path: Path = self._table.data.partition_path(partition)
-        # renamed first: of a store deleted by half, the rest might open as an older one
+        # renamed first: a partly deleted store might open as an older one
         doomed = path.with_name(f"{path.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)
         if path.exists():
@@ -194,7 +194,7 @@ class TableStores:
             raise self._read_failed(partition, error) from error
 
     def _read_failed(self, partition: int, error: Exception) -> Exception:
-        # of RocksDB itself rocksdict raises plain Exception; a lock says that another process has the store
+        # rocksdict raises plain Exception for errors of RocksDB; a lock means that another process has the store
         if type(error) is not Exception or "/LOCK" in str(error):
             return error
         if any(text in str(error) for text in NOT_DAMAGE):

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from models import weights
 from models.weights import BadWeights, Manifest, ServingModel
-from stream.process.retrying import Spell, is_transient, retried
+from stream.process.retrying import Retries, is_transient, retried
 from stream.source.log_reader import log_reader, read_stretch
 from stream.telemetry import Telemetry
 
@@ -38,8 +38,8 @@ class ModelFeed:
         self._client_options = client_options
         self._telemetry = telemetry
         self._caught_up = asyncio.Event()
-        self.spell = Spell("reading the models topic")
-        self._fetching = Spell("model fetch")
+        self.retries = Retries("reading the models topic")
+        self._fetching = Retries("model fetch")
 
     async def caught_up(self) -> None:
         """Wait until the model that was current when the worker started is in use, or refused, or known not to be."""
@@ -47,12 +47,12 @@ class ModelFeed:
 
     @property
     def is_caught_up(self) -> bool:
-        """Tell whether the start of the topic has been read."""
+        """Return whether the start of the topic has been read."""
         return self._caught_up.is_set()
 
     async def follow(self) -> None:
         """Read the topic for ever, over again after an error that passes; raises only what a worker can't survive."""
-        await retried(self.spell, self._follow)
+        await retried(self.retries, self._follow)
 
     async def _follow(self) -> None:
         async with log_reader(self._client_options) as reader:
@@ -60,7 +60,7 @@ class ModelFeed:
             await reader.seek_to_beginning(self._tp)
             end = (await reader.end_offsets([self._tp]))[self._tp]
             wanted: str | None = None
-            self.spell.over()
+            self.retries.succeeded()
             while True:
                 if not self._caught_up.is_set() and await reader.position(self._tp) >= end:
                     # only now: of the pointers that compaction left, just the last one counts
@@ -90,7 +90,7 @@ class ModelFeed:
                 raise
             await asyncio.sleep(self._fetching.failed(error))
             return False
-        self._fetching.over()
+        self._fetching.succeeded()
         before = self.current.version if self.current else None
         self.current = model
         self._telemetry.swapped(model)

@@ -76,7 +76,7 @@ class SignalTopic:
             if sent.partition in self._writes:
                 self._writes[sent.partition].acked(base, sent.records)
 
-    async def look_for_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
+    async def check_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
         """Send anew what others have written over, or may have before a partition came to us."""
         self._forget_lost()
         tps = [TopicPartition(self._topic, partition) for partition in sorted(self._changelog.last_known)]

@@ -16,7 +16,7 @@ from models.items.signal_table import SignalTable
 from models.items.signals import BadSignals, SignalRules
 from models.recommending.scoring import Moment
 from models.weights import BadWeights, ServingModel
-from stream.process.retrying import Spell, retried
+from stream.process.retrying import Retries, retried
 from stream.source.log_reader import Record, log_reader, read_stretch
 from stream.source.stream_clock import StreamClock
 from stream.telemetry import Telemetry
@@ -65,7 +65,7 @@ class SignalFeed:
         self._changing = asyncio.Lock()  # the table, or the model that it has the rows of
         self._caught_up = asyncio.Event()
         self._at_end = time.monotonic()
-        self.spell = Spell("reading the signals topic")
+        self.retries = Retries("reading the signals topic")
 
     async def caught_up(self) -> None:
         """Wait until what the topic held when the worker started is taken over."""
@@ -73,12 +73,12 @@ class SignalFeed:
 
     @property
     def is_caught_up(self) -> bool:
-        """Tell whether the start of the topic has been read."""
+        """Return whether the start of the topic has been read."""
         return self._caught_up.is_set()
 
     @property
     def age_s(self) -> float:
-        """Tell how long ago all that the topic had was known to be in the lists."""
+        """Return how long ago all that the topic had was known to be in the lists."""
         return time.monotonic() - self._at_end
 
     async def adopt(self, model: ServingModel) -> None:
@@ -109,7 +109,7 @@ class SignalFeed:
 
     async def follow(self) -> None:
         """Read the topic for ever, over again after an error that passes; raises only what a worker can't survive."""
-        await retried(self.spell, self._follow)
+        await retried(self.retries, self._follow)
 
     async def _follow(self) -> None:
         async with log_reader(self._client_options) as reader:
@@ -121,7 +121,7 @@ class SignalFeed:
                 await self._take_over({tp: records})
             await self._refresh()
             self._caught_up.set()
-            self.spell.over()
+            self.retries.succeeded()
             log.info("signals are taken over items=%d", self._table.n_rows - 1)
             reader.assign(self._tps)
             for tp in self._tps:
@@ -151,7 +151,7 @@ class SignalFeed:
                 records = [record for record in fetched if record.offset >= self._table.offsets[tp.partition]]
                 for begin in range(0, len(records), SLICE):
                     some = records[begin : begin + SLICE]
-                    self._clock.saw(await loop.run_in_executor(self._thread, self._put, tp.partition, some))
+                    self._clock.advance(await loop.run_in_executor(self._thread, self._put, tp.partition, some))
             self._telemetry.items_tracked.set(self._table.n_rows - 1)
 
     async def _refresh(self) -> None:

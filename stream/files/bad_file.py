@@ -27,7 +27,7 @@ class BadRow(Exception):
     """A line that can't be used, why, and what to do about it."""
 
     def __init__(self, line: int, why: str, remedy: str = "correct the line") -> None:
-        """Name the line, counted from 1."""
+        """Return the line, counted from 1."""
         super().__init__(why)
         self.line = line
         self.why = why

@@ -138,7 +138,7 @@ def _quoted_rows(texts: Any, table: Table, first_line: int) -> Iterator[tuple[in
 
 
 def _looks_like_rows(cell: str, table: Table) -> bool:
-    """Tell whether a cell of several lines has swallowed rows: a line in it has as many separators as a row."""
+    """Return whether a cell of several lines has swallowed rows: a line in it has as many separators as a row."""
     inner = cell.splitlines()[1:]
     return any(text.count(table.separator) >= len(table.columns) - 1 > 0 for text in inner)
 

@@ -49,7 +49,7 @@ class Layout:
 
     @property
     def headless(self) -> bool:
-        """Tell whether the columns are given by number: the first line is a row then."""
+        """Return whether the columns are given by number: the first line is a row then."""
         return bool(self.columns) and all(name.isdigit() for name in self.columns.values())
 
 
@@ -127,7 +127,7 @@ def _by_number(layout: Layout, separator: str, width: int, required: tuple[str, 
 
 
 def _named(cells: list[str], given: Mapping[str, str]) -> list[str]:
-    """Give each column the name that it is known by: as --columns says, RecBole's without its type, or its own."""
+    """Return each column the name that it is known by: as --columns says, RecBole's without its type, or its own."""
     known = {*REQUIRED, *OPTIONAL}
     named = {name: role for role, name in given.items()}
     absent = [name for name in named if name not in cells]

@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 8192
 
 
 def parquet_rows(source: BinaryIO, layout: Layout) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give each row's number, from 1, and its cells by column name; raises Failure for a file that can't be read."""
+    """Return each row's number, from 1, and its cells by column name; raises Failure for a file that can't be read."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet

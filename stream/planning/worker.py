@@ -55,7 +55,7 @@ class Plan:
 
 
 def worker_rate(items: int) -> float:
-    """Give the events a second that one worker on one core does, at a catalogue of so many items.
+    """Return the events a second that one worker on one core does, at a catalogue of so many items.
 
     An event costs a part of its own and a part for each item that is scored: a line through the measured points.
     """
@@ -116,7 +116,7 @@ def plan(
 
 
 def changelog_bytes(events_per_s: float, states_bytes: float, state_bytes: float) -> float:
-    """Give the size of one copy of the states' changelog between two compactions.
+    """Return the size of one copy of the states' changelog between two compactions.
 
     The newest version of each state, as much as may be dirty before the cleaner comes, and what it must not touch yet.
     """

@@ -1,1 +1,1 @@
-"""What a process does beside its work: logs, health, retries, a bounded stop."""
+"""Logs, health checks, retries and a bounded stop of a process."""

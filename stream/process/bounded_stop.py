@@ -1,4 +1,4 @@
-"""Ending in bounded time, whether asked to or after a crash: what was not committed is delivered again."""
+"""Stop a process within a bounded time, after a signal or a crash. Uncommitted events are delivered again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WATCH_EVERY_S = 1.0
 
 
 class BoundedWorker(Worker):
-    """Faust's worker, whose stop ends the process when it takes too long: the uncommitted is delivered again."""
+    """Faust's worker. It ends the process when a stop takes longer than `stop_timeout_s`."""
 
     stop_timeout_s: float
 
@@ -26,7 +26,7 @@ class BoundedWorker(Worker):
         super()._schedule_shutdown(signal)
 
     async def crash(self, reason: BaseException) -> None:
-        """Stop because of an error; that, too, in bounded time."""
+        """Stop because of an error, within the same bound."""
         self._bound_the_stop()
         await super().crash(reason)
 
@@ -36,27 +36,27 @@ class BoundedWorker(Worker):
         timer.start()
 
     def _end(self) -> None:
-        log.error("stop took longer than %.0f s, ending now", self.stop_timeout_s)
+        log.error("stop timeout after %.0f s, ending now", self.stop_timeout_s)
         os._exit(1)
 
 
 class Watchdog:
-    """A thread that ends the process when its stop after a crash takes too long, whatever the loop does."""
+    """A thread that ends the process when its stop after a crash takes too long, even if the event loop hangs."""
 
     def __init__(self, crashed: Callable[[], bool], bound_s: float) -> None:
-        """`crashed` tells whether a crash has been noticed."""
+        """`crashed` returns true after a crash."""
         self._crashed = crashed
         self._bound_s = bound_s
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch, to the end of the process."""
+        """Start the thread. It runs until the process ends."""
         self._thread.start()
 
     def _watch(self) -> None:
         while not self._crashed():
             time.sleep(WATCH_EVERY_S)
         time.sleep(self._bound_s)
-        log.error("the stop after a crash took longer than %.0f s, ending now", self._bound_s)
+        log.error("stop timeout after a crash, %.0f s, ending now", self._bound_s)
         logging.shutdown()
         os._exit(1)

@@ -1,7 +1,7 @@
-"""Whether the process itself is well, and its end when it can't become well by itself.
+"""Check the health of the process. An unhealthy worker ends, so that its supervisor restarts it.
 
-A broker that is away is no reason to end: everything waits for it. What only a new process mends is: the membership in
-the group is gone, a client's task has ended, or nothing was assigned for long although the brokers answer.
+An unreachable broker is not a failure: the worker waits for it. A restart is needed when the group membership is lost,
+when a Kafka client's task has ended, or when nothing was assigned for a long time although the brokers answer.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Callable
 from stream.faust_patches.delivery import BatchApp
 from stream.faust_patches.group_member import GroupMember
 
-SILENT_S = 60.0  # the loop may be held up by a large model or a slow disk, never for so long
-UNASSIGNED_ROUNDS = 10  # rebalance timeouts without an assignment: each member may use up one of them
+SILENT_S = 60.0  # a large model or a slow disk may block the loop, but never for so long
+UNASSIGNED_ROUNDS = 10  # rebalance timeouts without an assignment: each member may take one of them
 
 
 class Unwell(Exception):
-    """The worker can't go on; the text says why."""
+    """The worker cannot continue. The text gives the reason."""
 
 
 class Health:
-    """What is wrong with the process, asked by the loop four times a second and by the HTTP server's threads."""
+    """The health of the process. The loop checks it four times a second, the HTTP server's threads read it."""
 
     def __init__(self, app: BatchApp, clock: Callable[[], float] = time.monotonic) -> None:
-        """`app` may be one that has not started."""
+        """`app` need not have started."""
         self._app = app
         self._clock = clock
         self._beat = self._joined_at = clock()
@@ -32,19 +32,19 @@ class Health:
         self._unassigned_s = UNASSIGNED_ROUNDS * float(app.conf.broker_rebalance_timeout)
 
     def verdict(self) -> str:
-        """Say what is wrong, "" if nothing is."""
+        """Return what is wrong, "" if nothing is."""
         silent_s = self._clock() - self._beat
         if silent_s >= SILENT_S:
             return f"the event loop has not run for {silent_s:.0f} s"
         return self._wrong
 
     def beat(self) -> str:
-        """Note that the loop runs, and look at what runs in it; returns what only a new process mends, or ""."""
+        """Record that the loop runs, and check its tasks; returns the reason for a restart, or ""."""
         self._beat = self._clock()
-        self._wrong = self._wrong or self._look()
+        self._wrong = self._wrong or self._check()
         return self._wrong
 
-    def _look(self) -> str:
+    def _check(self) -> str:
         thread = self._app.batch_consumer.thread
         member = thread.member
         if member is None or self._app.should_stop:
@@ -63,7 +63,7 @@ class Health:
         return self._unassigned(member)
 
     def _unassigned(self, member: GroupMember) -> str:
-        # a member whose assignment is empty has joined all the same: there are more workers than partitions
+        # a member with an empty assignment counts as joined: there are more workers than partitions
         if member.is_joined or not member.broker_answers:
             self._joined_at = self._clock()
         waited_s = self._clock() - self._joined_at

@@ -1,4 +1,4 @@
-"""How a process logs: lines for a person at a terminal, JSON for whatever collects them otherwise."""
+"""Configure logging: text lines at a terminal, JSON lines for log collectors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from stream.process.stray_lines import catch_stray_lines
 Format = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# Clients that warn of each broker that is away for a second; what it means is logged by us.
+# Libraries that log each connection error. At level info only their warnings are logged.
 _CHATTY = ("kafka", "aiokafka", "faust", "mode")
 
 
 def configure_logging(level: Level | None, form: Format | None, *, default: Level, every_line: bool = False) -> None:
-    """Send every library's log to standard error, in one form; standard output is for results.
+    """Write all logs to standard error in one format. Standard output is for results.
 
-    What is None comes from HRNN_LOG_LEVEL and HRNN_LOG_FORMAT. With `every_line`, whatever else is written to standard
-    error becomes a line of a JSON log, too: services are read by machines.
+    None means HRNN_LOG_LEVEL or HRNN_LOG_FORMAT, then the default. With `every_line`, everything that is written to
+    standard error becomes a line of the JSON log.
     """
     level = level or _named("HRNN_LOG_LEVEL", get_args(Level)) or default
     form = form or _named("HRNN_LOG_FORMAT", get_args(Format)) or "auto"
@@ -48,7 +48,7 @@ def configure_logging(level: Level | None, form: Format | None, *, default: Leve
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    logging.captureWarnings(True)  # a library's warning is a line of the log too
+    logging.captureWarnings(True)  # a library's warning becomes a log line
     root.setLevel(level.upper())
     if every_line and not text:
         catch_stray_lines()
@@ -60,5 +60,5 @@ def configure_logging(level: Level | None, form: Format | None, *, default: Leve
 def _named(variable: str, allowed: tuple[Any, ...]) -> Any:
     value = os.environ.get(variable, "").lower() or None
     if value is not None and value not in allowed:
-        raise Failure(f"{variable}={value} is none of {', '.join(allowed)}", "correct or unset it", exit_code=2)
+        raise Failure(f"{variable}={value} is not one of {', '.join(allowed)}", "correct or unset it", exit_code=2)
     return value

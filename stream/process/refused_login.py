@@ -1,4 +1,4 @@
-"""Telling a broker that refuses this client, which a setting has to mend, from one that is away."""
+"""Distinguish a broker that refuses this client (a wrong setting) from an unreachable one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWER_MS = 5000
 
 
 async def refusal(client_options: Mapping[str, Any]) -> str:
-    """Say why a broker refuses this client, "" if none does; aiokafka's clients only say that they found none."""
+    """Return why a broker refuses this client, "" if none does. aiokafka's own clients report "no broker" for both."""
     options = {name: value for name, value in client_options.items() if name != "bootstrap_servers"}
     for host, port, _ in collect_hosts(client_options["bootstrap_servers"]):
         try:

@@ -1,4 +1,4 @@
-"""Bounding a log: a line that repeats is written once, then counted, with a summary each half minute."""
+"""Limit repeated log lines: a line is written once, then counted, with a summary every 30 s."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 SUMMARY_EVERY_S = 30.0
-MAX_KINDS = 1000  # of lines told apart at once; past that, lines are written as they come
+MAX_KINDS = 1000  # kinds of lines that are counted at a time; further kinds are written without a limit
 
-# What repeats by the hundred is said by libraries, of each broker at each try; our own lines are counted where they
-# are made.
+# Only libraries repeat lines by the hundred, one for each broker and retry. Our own code limits its lines itself.
 LIBRARIES = ("kafka", "aiokafka", "faust", "mode", "asyncio", "concurrent", "py.warnings", "urllib3")
 _NUMBER = re.compile(r"\d+")
 
 
 @dataclass
 class Repeats:
-    """One kind of line, in its window."""
+    """One kind of line, in the current window."""
 
     last: logging.LogRecord
     began: float
-    count: int = field(default=0)  # since the line that was written last
+    count: int = field(default=0)  # repeats since the last line that was written
 
 
 class BoundedHandler(logging.StreamHandler[TextIO]):
-    """A handler of a stream that writes a library's repeated line at most once in `SUMMARY_EVERY_S`.
+    """A stream handler that writes a library's repeated line at most once in `SUMMARY_EVERY_S`.
 
-    Lines are of one kind when logger, level and message template are the same, whatever numbers they have. The first
-    is written at once; those that follow are counted, and the last of them is written with the count at the end of the
-    window: `… repeated=412 in_s=30`.
+    Lines are of one kind when logger, level and message template are equal, numbers aside. The first is written at
+    once. Repeats are counted, and the last one is written with the count at the end of the window:
+    `… repeated=412 in_s=30`.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` counts seconds; the summaries are due by it."""
+        """`clock` returns seconds."""
         super().__init__(stream)
         self._clock = clock
         self._kinds: dict[tuple[str, int, str], Repeats] = {}
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or count it; called with the handler's lock held."""
+        """Write a record, or count it. The caller holds the handler's lock."""
         self._summarise(only_due=True)
         if record.name.partition(".")[0] not in LIBRARIES and record.name not in LIBRARIES:
             super().emit(record)
@@ -60,12 +59,8 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
             self._kinds[kind] = Repeats(record, self._clock())
         super().emit(record)
 
-    def flush(self) -> None:
-        """Flush the stream."""
-        super().flush()
-
     def close(self) -> None:
-        """Write the counts that are still owed, and close."""
+        """Write the remaining counts, then close."""
         with self._locked():
             if self._timer is not None:
                 self._timer.cancel()
@@ -79,7 +74,7 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
             if only_due and elapsed_s < SUMMARY_EVERY_S:
                 continue
             if not repeats.count:
-                del self._kinds[kind]  # it has stopped: the next one is the first of a new spell
+                del self._kinds[kind]  # no repeat in a whole window: the next such line is written at once
                 continue
             summary = copy.copy(repeats.last)
             summary.msg = f"{repeats.last.getMessage()} repeated={repeats.count} in_s={elapsed_s:.0f}"
@@ -88,7 +83,7 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
             repeats.began, repeats.count = now, 0
 
     def _wake_later(self) -> None:
-        """See to it that the count is written even if nothing is logged any more."""
+        """Start a timer that writes the counts even if no further line is logged."""
         if self._timer is None:
             self._timer = threading.Timer(SUMMARY_EVERY_S + 0.5, self._wake)
             self._timer.daemon = True

@@ -1,4 +1,4 @@
-"""A process's own small web: /metrics for Prometheus, /healthz and /readyz for whoever supervises it."""
+"""Serve /metrics for Prometheus, and /healthz and /readyz for the supervisor, over HTTP."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_cr
 from stream.commands.failures import Failure
 
 Verdict = Callable[[], str]
-"""Answers "" when all is well, else what is not, sent with status 503. Called on the server's threads."""
-
-
-def _well() -> str:
-    return ""
+"""Returns "" if all is well, else the reason, which is sent with status 503. Called on the server's threads."""
 
 
 class MetricsServer:
-    """An HTTP server on threads of its own, so that a busy event loop does not delay a probe.
+    """An HTTP server on its own threads, so that a busy event loop does not delay a probe.
 
-    `port` 0 takes any free port; `address` says which. Bound to loopback unless told otherwise.
+    `port` 0 means any free port, which `address` returns.
     """
 
     def __init__(
@@ -32,11 +28,11 @@ class MetricsServer:
         *,
         port: int,
         bind: str = "127.0.0.1",
-        healthy: Verdict = _well,
-        ready: Verdict = _well,
+        healthy: Verdict = str,
+        ready: Verdict = str,
     ) -> None:
-        """Bind at once, so that a taken port fails the start; raises Failure."""
-        # a time of creation for each counter doubles the series, and Prometheus tells restarts without it
+        """Bind the port; raises Failure if it is in use."""
+        # a creation time for each counter doubles the series, and Prometheus finds restarts without it
         disable_created_metrics()  # type: ignore[no-untyped-call]
         pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
@@ -48,7 +44,7 @@ class MetricsServer:
             def do_GET(self) -> None:
                 page = pages.get(self.path.partition("?")[0])
                 if page is None:
-                    status, kind, body = 404, "text/plain", b"here are /metrics, /healthz and /readyz\n"
+                    status, kind, body = 404, "text/plain", b"served paths: /metrics, /healthz, /readyz\n"
                 else:
                     status, kind, body = page()
                 self.send_response(status)
@@ -58,7 +54,7 @@ class MetricsServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing: a probe every few seconds is no news."""
+                """Log nothing: probes come every few seconds."""
 
         try:
             self._server = ThreadingHTTPServer((bind, port), Handler)
@@ -74,30 +70,30 @@ class MetricsServer:
 
     @property
     def address(self) -> str:
-        """The host:port that it is bound to."""
+        """The bound host:port."""
         host, port = self._server.server_address[:2]
         return f"{host if isinstance(host, str) else host.decode()}:{port}"
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering and free the port."""
+        """Stop the server and free the port."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join(timeout=5.0)
         self._server.server_close()
 
     def __enter__(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop answering."""
+        """Stop the server."""
         self.stop()
 
 

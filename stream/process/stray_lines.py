@@ -1,4 +1,4 @@
-"""What reaches standard error beside the log: uncaught exceptions and prints become lines of the log."""
+"""Turn everything else on standard error (uncaught exceptions, prints) into log lines."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ log = logging.getLogger("stderr")
 
 
 class LogStream(io.TextIOBase):
-    """A standard error whose lines are logged one by one."""
+    """A replacement of standard error that logs each line."""
 
     encoding = "utf-8"
 
     def __init__(self) -> None:
-        """Begin with an empty line."""
+        """Start with an empty line."""
         self._line = threading.local()  # each thread's unfinished line
 
     def writable(self) -> bool:
-        """Tell that it can be written to."""
+        """Return that the stream can be written to."""
         return True
 
     def write(self, text: str) -> int:
-        """Log the lines that are complete; the rest waits for its end."""
+        """Log the complete lines. An incomplete line is kept until its end."""
         *lines, rest = (getattr(self._line, "text", "") + text).split("\n")
         self._line.text = rest
         for line in lines:
@@ -35,15 +35,15 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: a line is written when it ends."""
+        """Do nothing: a line is logged when it ends."""
 
     def isatty(self) -> bool:
-        """Tell that nobody looks on."""
+        """Return that this is not a terminal."""
         return False
 
 
 def catch_stray_lines() -> None:
-    """Log what Python would print to standard error; handlers that hold the stream itself go on writing to it."""
+    """Log what Python would print to standard error. Handlers that hold the original stream still write to it."""
     sys.stderr = LogStream()
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

@@ -1,1 +1,1 @@
-"""Reading logs: record batches, codecs, offsets, topics that change."""
+"""Read logs: record batches, codecs, offsets, topics that change."""

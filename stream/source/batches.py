@@ -1,4 +1,4 @@
-"""What comes to an agent: a fetch's records of one topic, with where each partition was read from and to."""
+"""Batches: the records of one fetch of one topic, with each partition's start and end offset."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from stream.source.record_batches import Record, end_of
 
 
 class Source(NamedTuple):
-    """How a source topic comes to its agent."""
+    """A source topic's channel to its agent."""
 
     channel: ChannelT[Batch]
-    gathered_s: float = 0.0  # 0: each fetch as it comes; else what came in so long is one batch
+    gathered_s: float = 0.0  # 0: each fetch is a batch; otherwise the records of this interval are one batch
 
 
 class Batch(NamedTuple):
-    """What one fetch brought of one source topic."""
+    """The records of one fetch of one source topic."""
 
     topic: str
     generation: int
-    fetched_at: float  # time.monotonic(), which runs on while the process is stopped by SIGSTOP
-    starts: dict[TP, int]  # where each partition was read from: below its first record where the log has a hole
+    fetched_at: float  # time.monotonic(), which continues while the process is stopped by SIGSTOP
+    starts: dict[TP, int]  # the offset that each partition was read from: below its first record after a hole
     records: dict[TP, Sequence[Record]]
-    round: int = 0  # of `BatchConsumer.perform_seek`: a restore may begin again within a generation
+    round: int = 0  # of `BatchConsumer.perform_seek`: there may be several restores within a generation
 
     @property
     def ends(self) -> dict[TP, int]:
-        """Give where the next batch begins: beyond the last record where markers of transactions follow it."""
+        """Return the offsets where the next batch begins: after the transaction markers that follow the last record."""
         return {tp: end_of(records) for tp, records in self.records.items()}

@@ -1,8 +1,8 @@
-"""Check that each fetch follows the one before: after a race the consumer seeks back, a hole in the log is counted.
+"""Check that each fetch directly follows the previous one. A gap leads to a seek back, or is counted as a log hole.
 
-Faust 0.15.3 takes each hole between two fetched records for acked (`Consumer._add_gap`, transport/consumer.py), so
-that a commit runs past events that nobody processed. Here the consumer seeks back, and a hole is believed
-when the broker's own answer has it, or a second reader does. Markers of transactions and aborted records are none.
+Faust 0.15.3 treats each hole between two fetched records as acked (`Consumer._add_gap`, transport/consumer.py), so a
+commit skips events that nobody processed. Here the consumer seeks back. A hole is confirmed when the broker's answer
+shows it, or when a second reader finds it. Transaction markers and aborted records are no holes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Continuity:
-    """What each partition's next fetch must begin with: offsets without records are passed, others are read again."""
+    """The offset that each partition's next fetch must begin at. Offsets without records are skipped."""
 
     def __init__(
         self,
@@ -36,23 +36,23 @@ class Continuity:
         self._suspects: dict[TP, int] = {}
 
     def forget(self) -> None:
-        """Forget what was read: the positions are others."""
+        """Forget all partitions, after the positions changed."""
         self._empty.clear()
         self._suspects.clear()
 
     def passed(self, tp: TP, expected: int, end: int) -> None:
-        """Remember that up to an offset there are only markers of transactions and aborted records."""
+        """Record that [expected, end) has only transaction markers and aborted records."""
         self._empty[tp] = expected, end
 
     def after_empty(self, tp: TP, offset: int) -> int:
-        """Pass what has been read behind an offset and holds no record."""
+        """Return the offset after the empty range that begins at `offset`, if there is one."""
         begin, end = self._empty.get(tp, (-1, -1))
         return end if begin == offset else offset
 
     async def follows(self, tp: TP, expected: int | None, stretch: Stretch) -> bool:
-        """Tell whether a fetch begins where the one before it ended; if not, seek there."""
+        """Return whether a fetch begins where the previous one ended; if not, seek there."""
         if expected is None:
-            return False  # fetched before the restore said where to begin
+            return False  # fetched before the restore set the position
         reached = self.after_empty(tp, expected)
         if stretch.begin not in (expected, reached):
             first = stretch.first_offset
@@ -61,12 +61,12 @@ class Continuity:
                 self._suspects[tp] = first
                 await self._seek(tp, reached)
                 return False
-            self._believe(tp, reached, first - 1)
+            self._count_hole(tp, reached, first - 1)
         self._suspects.pop(tp, None)
         for hole in stretch.holes:
-            self._believe(tp, *hole)
+            self._count_hole(tp, *hole)
         return True
 
-    def _believe(self, tp: TP, first: int, last: int) -> None:
+    def _count_hole(self, tp: TP, first: int, last: int) -> None:
         log.warning("log has no records topic=%s partition=%d from=%d to=%d", *tp, first, last)
         self._on_hole()

@@ -1,4 +1,4 @@
-"""Decompressing record batches into no more than a bound of memory: a few KB can hold gigabytes of one letter."""
+"""Decompress record batches within a memory limit: a few KB may decompress to gigabytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zstandard
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 NAMES = {GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
 
-ZSTD_WINDOW_BYTES = 2**27  # what Java's decoder allows; a frame may ask for 2 GiB
+ZSTD_WINDOW_BYTES = 2**27  # the limit of Java's decoder; a frame may request 2 GiB
 _CHUNK = 2**20
 _XERIAL = b"\x82SNAPPY\x00"
 _LZ4_FRAME = struct.Struct("<IBB")
@@ -21,7 +21,7 @@ _LZ4_BLOCK_BYTES = {4: 2**16, 5: 2**18, 6: 2**20, 7: 2**22}
 
 
 class CannotDecompress(ValueError):
-    """Compressed data that is broken, or becomes larger than the bound; the text says which."""
+    """Compressed data that is broken or exceeds the limit; the text says which."""
 
 
 def decompress(codec: int, data: bytes, limit_bytes: int) -> bytes:
@@ -32,7 +32,7 @@ def decompress(codec: int, data: bytes, limit_bytes: int) -> bytes:
         raise CannotDecompress(f"unknown codec {codec}") from None
     except CannotDecompress:
         raise
-    except Exception as error:  # each library has errors of its own, some of them bare
+    except Exception as error:  # each library raises its own errors, some of them plain Exception
         raise CannotDecompress(f"broken {NAMES[codec]} data: {error}") from None
 
 
@@ -69,7 +69,7 @@ def _zstd(data: bytes, limit_bytes: int) -> bytes:
 
 
 def _snappy(data: bytes, limit_bytes: int) -> bytes:
-    # each block says first how long it becomes, and the decoder allocates that
+    # each block begins with its decompressed size, which the decoder allocates
     blocks = [data] if data[: len(_XERIAL)] != _XERIAL else _xerial_blocks(data)
     if sum(cramjam.snappy.decompress_raw_len(block) for block in blocks) > limit_bytes:
         raise _too_large(limit_bytes)
@@ -102,11 +102,11 @@ def _lz4(data: bytes, limit_bytes: int) -> bytes:
 
 
 def _lz4_at_most(data: bytes) -> int:
-    """Bound what a frame becomes by its blocks: each has at most the size that the frame's head allows."""
+    """Return an upper bound of a frame's decompressed size: its blocks times the block size in its header."""
     magic, flags, descriptor = _LZ4_FRAME.unpack_from(data)
     block_bytes = _LZ4_BLOCK_BYTES.get(descriptor >> 4 & 7)
     if magic != _LZ4_MAGIC or block_bytes is None:
-        raise CannotDecompress("broken lz4 data: no frame begins with this")
+        raise CannotDecompress("broken lz4 data: not a frame header")
     at = _LZ4_FRAME.size + (8 if flags & 8 else 0) + (4 if flags & 1 else 0) + 1
     blocks = 0
     while at + 4 <= len(data):
@@ -116,7 +116,7 @@ def _lz4_at_most(data: bytes) -> int:
             break
         blocks += 1
         at += (length & 0x7FFFFFFF) + (4 if flags & 16 else 0)
-    # what follows the frame is another frame, or broken: left to the decoder that writes into a buffer of fixed size
+    # another frame, or broken data: use the decoder that writes into a buffer of fixed size
     return blocks * block_bytes if at + (4 if flags & 4 else 0) >= len(data) else 2**62
 
 

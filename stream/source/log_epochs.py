@@ -1,22 +1,21 @@
-"""Which log the states have applied: noticing that a topic was re-created or lost records, and going on after it.
+"""Detect that a source topic was re-created or lost records, and continue with its new log.
 
-States hold the offset of the last event that they applied, and take an event at or below it for delivered again. When a
-topic is deleted and made again, or its log got shorter, offsets come a second time. So each partition has an epoch: it
-begins at 0 and rises by one whenever offsets restart, and what states hold are positions (`contracts.position`), that
-rise over all epochs. The epoch and the topic's id are kept with the states, in their changelog, under keys that no user
-or item can have.
+A state holds the offset of the last applied event, and an event at or below it counts as redelivered. When a topic is
+re-created, or its log got shorter, offsets repeat. So each partition has an epoch: it begins at 0 and increases by one
+whenever offsets restart. States hold positions (`models.records.position`), which increase over all epochs. A mark with
+the epoch and the topic's id is stored with the states, in their changelog, under keys that no user or item can have.
 
-Where reading goes on:
+Where reading continues:
 
-- nothing changed: at the committed offset. What retention has deleted before it was read is logged as a hole;
-- the topic has another id: at the beginning of the new log. The group's offset is set back before the new epoch is
-  kept, or a crash in between would leave an old offset for the new log;
-- the log ends before an offset that was reached (a broker lost records, or was restored from a backup): where the log
-  and the states stop to agree; of transitions at the beginning, as they are counted once however often they are read.
-  Here the epoch is kept first, or a crash in between would hide that the log was shorter.
+- nothing changed: at the committed offset. Records that retention deleted before they were read are logged as a hole;
+- the topic has another id: at the beginning of the new log. The group's offset is reset before the new epoch is stored.
+  Otherwise a crash in between would leave an old offset for the new log;
+- the log ends before an offset that was read (a broker lost records, or was restored from a backup): after the last
+  record that the states have applied. `transitions` restart at the beginning: redelivered ones are not counted twice.
+  Here the epoch is stored first. Otherwise a crash in between would hide that the log was shorter.
 
-What the worker read of a new log before it noticed is applied twice if the new log had grown beyond the old position by
-then: the topic's id is looked at every two seconds (stream/source/topic_watch.py).
+Records of a new log that were read before the change was detected are applied twice if the new log is already longer
+than the old position. The topic's id is checked every two seconds (stream/source/topic_watch.py).
 """
 
 from __future__ import annotations
@@ -49,23 +48,23 @@ log = logging.getLogger(__name__)
 LOG_KEY = b"\0log"
 REQUESTS_KEY = b"\0requests"
 RETRY_S = 1.0
-CONFIRM_S = 1.0  # a log that looks shorter is looked at twice: a new leader may not know its own end at once
-LOOK_BACK = 1000  # records of a shorter log that are held against the states at once
-_HEADER = struct.Struct("<Bq")  # as states begin: a restore keeps the value with the higher number
+CONFIRM_S = 1.0  # a shorter log is checked twice: a new leader may not know its end at once
+LOOK_BACK = 1000  # records of a shorter log that are compared with the states at once
+_HEADER = struct.Struct("<Bq")  # like a state's header: a restore keeps the value with the higher number
 _PARTITIONS = struct.Struct("<I")
 _VERSION = 1
 
 
 class LogMark(NamedTuple):
-    """What is kept of a partition's log."""
+    """The stored identity of a partition's log."""
 
     epoch: int
-    topic_id: bytes  # b"": the broker was too old to say
-    partitions: int  # that states were kept by then
+    topic_id: bytes  # b"" from a broker without topic ids
+    partitions: int  # of the changelog at that time
 
 
 class Verdict(Enum):
-    """What became of a partition's log since its mark was written."""
+    """How a partition's log compares with its mark."""
 
     THE_SAME = "the same"
     RECREATED = "re-created"
@@ -73,7 +72,7 @@ class Verdict(Enum):
 
 
 class Bounds(NamedTuple):
-    """Offsets of one partition: where its log begins and ends, and what the group has committed (0: nothing)."""
+    """Offsets of one partition: the begin and end of its log, and the group's committed offset (0: none)."""
 
     earliest: int
     end: int
@@ -81,7 +80,7 @@ class Bounds(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How to go on with a partition."""
+    """How to continue with a partition."""
 
     tp: TP
     verdict: Verdict
@@ -92,12 +91,12 @@ class Plan(NamedTuple):
 
 
 def encode_mark(mark: LogMark) -> bytes:
-    """Write a mark so that a changelog's merge by applied offset keeps the higher epoch."""
+    """Encode a mark so that a changelog's merge by applied offset keeps the higher epoch."""
     return _HEADER.pack(_VERSION, mark.epoch) + mark.topic_id + _PARTITIONS.pack(mark.partitions)
 
 
 def decode_mark(value: bytes) -> LogMark:
-    """Read a mark back; raises ValueError for another version."""
+    """Decode a mark; raises ValueError for another version."""
     version, epoch = _HEADER.unpack_from(value)
     if version != _VERSION:
         raise ValueError(f"a log mark of version {version}; this code reads version {_VERSION}")
@@ -106,19 +105,19 @@ def decode_mark(value: bytes) -> LogMark:
 
 
 def is_mark(key: bytes) -> bool:
-    """Tell whether a key of a store or changelog is not a user's or an item's."""
+    """Return whether a key of a store or changelog is a mark's, not a user's or an item's."""
     return key.startswith(b"\0")
 
 
 def judge(mark: LogMark, topic_id: bytes, reached: int, end: int) -> Verdict:
-    """Say what became of a log whose records were read up to `reached`, and which now ends at `end`."""
+    """Compare a log with its mark. Records were read up to `reached`, and the log now ends at `end`."""
     if mark.topic_id and topic_id and mark.topic_id != topic_id:
         return Verdict.RECREATED
     return Verdict.SHORTER if reached > end else Verdict.THE_SAME
 
 
 class LogEpochs:
-    """The epochs of the partitions that are assigned, decided between a restore and the first fetch after it."""
+    """The epochs of the assigned partitions, determined between a restore and the first fetch."""
 
     def __init__(
         self,
@@ -130,7 +129,7 @@ class LogEpochs:
         user_states: Changelog,
         item_states: Changelog,
     ) -> None:
-        """`facts` are those of the start: the number of partitions that states are kept by must stay."""
+        """`facts` are those at the worker's start: the changelog's number of partitions must not change."""
         self._app = app
         self._topics = topics
         self._partitions = facts.partitions
@@ -142,21 +141,21 @@ class LogEpochs:
             topics.requests: (user_states, REQUESTS_KEY),
             topics.transitions: (item_states, LOG_KEY),
         }
-        self._epochs: dict[tuple[str, int], int] = {}  # replaced, never changed: another thread reads it
-        self.topic_ids: dict[str, bytes] = {}  # as of the last time that reading began
-        self._asking = asyncio.Lock()
+        self._epochs: dict[tuple[str, int], int] = {}  # replaced as a whole: another thread reads it
+        self.topic_ids: dict[str, bytes] = {}  # at the last start of reading
+        self._reading = asyncio.Lock()
 
     def of(self, topic: str, partition: int) -> int:
-        """Give the epoch of an assigned partition; any thread may ask."""
+        """Return the epoch of an assigned partition. Any thread may call this."""
         return self._epochs.get((topic, partition), 0)
 
-    async def look(self) -> TopicFacts:
-        """Ask the broker for the topics; raises KafkaError or OSError."""
-        async with self._asking:
-            return await asyncio.to_thread(self._reader.look)
+    async def read_facts(self) -> TopicFacts:
+        """Read the topics' facts from the broker; raises KafkaError or OSError."""
+        async with self._reading:
+            return await asyncio.to_thread(self._reader.read)
 
     async def starts(self, assigned: set[TP]) -> dict[TP, int]:
-        """Say where to read each partition on; waits for brokers and topics, raises TopicsNotReady."""
+        """Return the offset to read each partition from; waits for brokers and topics, raises TopicsNotReady."""
         while True:
             try:
                 return await self._starts(assigned)
@@ -165,7 +164,7 @@ class LogEpochs:
             except IllegalStateError:
                 raise
             except (KafkaError, ClientError, OSError) as error:
-                log.warning("could not look at the source topics, retrying: %s: %s", type(error).__name__, error)
+                log.warning("check of the source topics failed, retrying: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(RETRY_S)
 
     async def _starts(self, assigned: set[TP]) -> dict[TP, int]:
@@ -178,24 +177,24 @@ class LogEpochs:
         restarted = {plan.tp: plan.start for plan in plans if plan.verdict is Verdict.RECREATED}
         shorter = {plan.tp: plan.start for plan in plans if plan.verdict is Verdict.SHORTER}
         await self._commit(restarted)
-        await self._keep(plans)
+        await self._store_marks(plans)
         await self._commit(shorter)
         self._epochs = {(plan.tp.topic, plan.tp.partition): plan.mark.epoch for plan in plans}
         self.topic_ids = {topic: facts.ids[topic] for topic in {tp.topic for tp in assigned}}
-        self._tell(plans, bounds)
+        self._report(plans, bounds)
         return {plan.tp: plan.start for plan in plans}
 
     async def _facts(self, wanted: set[str]) -> TopicFacts:
-        """Wait until the topics are there; raises TopicsNotReady if states could not go on with them."""
+        """Wait until the topics exist; raises TopicsNotReady if the states do not fit them."""
         while True:
-            facts = await self.look()
+            facts = await self.read_facts()
             if missing := sorted(wanted - facts.partitions_of.keys()):
                 self._telemetry.topics_missing.set(len(missing))
                 log.error("source topics are missing, waiting for them topics=%s", missing)
                 await asyncio.sleep(RETRY_S)
                 continue
             if facts.partitions != self._partitions:
-                raise TopicsNotReady(self._moved(self._partitions, facts.partitions))
+                raise TopicsNotReady(self._partitions_changed(self._partitions, facts.partitions))
             for complaint in complaints(facts, self._topics):
                 raise TopicsNotReady(complaint)
             self._telemetry.topics_missing.set(0)
@@ -215,7 +214,7 @@ class LogEpochs:
         return judge(mark, facts.ids[tp.topic], self._reached(tp, mark, facts, bounds), bounds.end)
 
     def _reached(self, tp: TP, mark: LogMark, facts: TopicFacts, bounds: Bounds) -> int:
-        """Give the offset that reading has come to, which may lie beyond the committed one if this worker read it."""
+        """Return the offset read so far: beyond the committed one if this worker read more."""
         same_log = self.topic_ids.get(tp.topic) == facts.ids[tp.topic] and self._epochs.get(tp) == mark.epoch
         return max(bounds.committed, self._app.batch_consumer.expected.get(tp, 0) if same_log else 0)
 
@@ -223,28 +222,28 @@ class LogEpochs:
         before, topic_id = self._held(tp), facts.ids[tp.topic]
         verdict, reached = self._verdict(tp, facts, bounds), self._reached(tp, before, facts, bounds)
         if before.partitions != self._partitions:
-            raise TopicsNotReady(self._moved(before.partitions, self._partitions))
+            raise TopicsNotReady(self._partitions_changed(before.partitions, self._partitions))
         mark = LogMark(before.epoch, topic_id or before.topic_id, before.partitions)
         start = max(bounds.committed, bounds.earliest)
         if verdict is not Verdict.THE_SAME:
             if before.epoch >= MAX_EPOCH:
-                raise TopicsNotReady(f"{tp.topic} was re-created {MAX_EPOCH} times; begin with another prefix")
+                raise TopicsNotReady(f"{tp.topic} was re-created {MAX_EPOCH} times; use another HRNN_TOPIC_PREFIX")
             mark = mark._replace(epoch=before.epoch + 1)
             start = bounds.earliest
         if verdict is Verdict.SHORTER and tp.topic != self._topics.transitions:
-            start = await self._agreed(tp, before.epoch, bounds)
+            start = await self._after_last_applied(tp, before.epoch, bounds)
         return Plan(tp, verdict, before, mark, reached, start)
 
-    def _moved(self, before: int, now: int) -> str:
+    def _partitions_changed(self, before: int, now: int) -> str:
         return (
-            f"{self._topics.user_states} has {now} partitions, but its states were kept by {before}: users would lose "
-            "their states. Partitions can't be taken away: begin with new topics under another HRNN_TOPIC_PREFIX"
+            f"{self._topics.user_states} has {now} partitions, but its states were stored with {before}: users would "
+            "lose their states. Partitions can't be removed: create new topics under another HRNN_TOPIC_PREFIX"
         )
 
     # -- marks ------------------------------------------------------------------------------------------------------
 
     def _place(self, tp: TP) -> tuple[Changelog, int, bytes]:
-        """Name the store partition and the key of a mark; of added partitions see stream/faust_patches/assignor.py."""
+        """Return a mark's store partition and key. See stream/faust_patches/assignor.py for added partitions."""
         changelog, key = self._kept_in[tp.topic]
         added = tp.partition >= self._partitions
         return changelog, tp.partition % self._partitions, key + b"/%d" % tp.partition if added else key
@@ -254,8 +253,8 @@ class LogEpochs:
         (value,) = changelog.read(partition, [key]) if partition in changelog.last_known else (None,)
         return LogMark(0, b"", self._partitions) if value is None else decode_mark(value)
 
-    async def _keep(self, plans: Iterable[Plan]) -> None:
-        """Write the marks that changed to stores and changelogs, and await their acks."""
+    async def _store_marks(self, plans: Iterable[Plan]) -> None:
+        """Write the changed marks to stores and changelogs, and await their acks."""
         wanted: dict[Changelog, dict[int, dict[bytes, bytes]]] = {}
         for plan in plans:
             changelog, partition, key = self._place(plan.tp)
@@ -276,16 +275,16 @@ class LogEpochs:
         return None if value is None else decode_mark(value)
 
     async def _commit(self, offsets: dict[TP, int]) -> None:
-        """Set the group's offsets back: what a crash leaves must not be of an older log."""
+        """Reset the group's offsets, so that none of an older log remains after a crash."""
         if offsets:
             await set_back(self._app.batch_consumer, offsets)
 
     # -- a log that got shorter -------------------------------------------------------------------------------------
 
-    async def _agreed(self, tp: TP, epoch: int, bounds: Bounds) -> int:
-        """Find the offset after the last record that the states have applied: what follows is new in this log."""
+    async def _after_last_applied(self, tp: TP, epoch: int, bounds: Bounds) -> int:
+        """Return the offset after the last record that the states have applied: later records are new."""
         if tp.topic != self._topics.interactions or tp.partition >= self._partitions:
-            return bounds.end  # no state says what was read
+            return bounds.end  # no states to compare with
         last, aio_tp = bounds.end, TopicPartition(*tp)
         async with log_reader(self._app.client_options) as reader:
             while last > bounds.earliest:
@@ -300,7 +299,7 @@ class LogEpochs:
         return bounds.earliest
 
     def _last_applied(self, partition: int, epoch: int, records: Sequence[Record]) -> int:
-        """Give the offset of the last of some records that is in its user's state; -1 if none is."""
+        """Return the offset of the last record that is in its user's state; -1 if none is."""
         for record in reversed(records):
             try:
                 event = decode_event(record.value)
@@ -314,9 +313,10 @@ class LogEpochs:
                 return record.offset
         return -1
 
-    # -- telling ----------------------------------------------------------------------------------------------------
+    # -- reports ----------------------------------------------------------------------------------------------------
 
-    def _tell(self, plans: Sequence[Plan], bounds: dict[TP, Bounds]) -> None:
+    def _report(self, plans: Sequence[Plan], bounds: dict[TP, Bounds]) -> None:
+        """Log and count what changed."""
         recreated: dict[str, list[Plan]] = {}
         for plan in plans:
             if plan.verdict is Verdict.RECREATED:
@@ -324,8 +324,8 @@ class LogEpochs:
             elif plan.verdict is Verdict.SHORTER:
                 self._telemetry.log_shorter.inc()
                 log.error(
-                    "log is shorter than what was read, records are lost in the broker topic=%s partition=%d end=%d "
-                    "read_up_to=%d lost=%d: states go on, their offsets restart epoch=%d from=%d",
+                    "log is shorter than what was read, the broker lost records topic=%s partition=%d end=%d "
+                    "read_up_to=%d lost=%d: states continue, offsets restart epoch=%d from=%d",
                     *(plan.tp.topic, plan.tp.partition, bounds[plan.tp].end, plan.reached),
                     *(plan.reached - bounds[plan.tp].end, plan.mark.epoch, plan.start),
                 )
@@ -338,7 +338,7 @@ class LogEpochs:
         for topic, of_topic in recreated.items():
             self._telemetry.topic_recreated.inc()
             log.error(
-                "topic re-created topic=%s old id %s new id %s partitions=%s: states go on, their offsets restart",
+                "topic re-created topic=%s old_id=%s new_id=%s partitions=%s: states continue, offsets restart",
                 *(topic, of_topic[0].before.topic_id.hex(), of_topic[0].mark.topic_id.hex()),
                 [plan.tp.partition for plan in of_topic],
             )

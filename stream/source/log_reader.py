@@ -1,4 +1,4 @@
-"""Reading a stretch of partitions outside the consumer group, as restores, repairs and checks do."""
+"""Read ranges of partitions without a consumer group, for restores, repairs and checks."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from stream.source.record_batches import Stretch, UnreadableBatch
 
 log = logging.getLogger(__name__)
 
-FETCH_BYTES = 8 * 2**20  # a partition's share of a fetch: large, since a restore is nothing but fetching
+FETCH_BYTES = 8 * 2**20  # a partition's share of a fetch: large, since a restore only fetches
 HOLE_CHECK_S = 5.0
 
-record_batches.install()  # no record may end a restore, or a feed
+record_batches.install()  # an unreadable record must not end a restore or a feed
 
 
 @asynccontextmanager
 async def log_reader(
     client_options: Mapping[str, Any], *, committed: bool = False
 ) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """Open a consumer that belongs to no group and commits nothing.
+    """Open a consumer without a group. It commits nothing.
 
-    `committed` is for logs that clients write: what a transaction aborted is not read, nor what follows an open one.
-    Workers' own logs are read to their end: a client's open transaction there must not hide what a worker wrote.
+    `committed` is for logs that clients write: aborted records are skipped, and reading ends at an open transaction.
+    The workers' own logs are read to their end: a client's open transaction must not hide a worker's records.
     """
     consumer = aiokafka.AIOKafkaConsumer(
         **client_options,
@@ -44,9 +44,9 @@ async def log_reader(
     try:
         await consumer.start()
     except BaseException:
-        await consumer.stop()  # it holds a client that has asked for brokers
+        await consumer.stop()  # it holds a connected client
         raise
-    await asyncio.sleep(0)  # a task of aiokafka's that is cancelled before it began makes stop() raise CancelledError
+    await asyncio.sleep(0)  # if an aiokafka task is cancelled before it began, stop() raises CancelledError
     try:
         yield consumer
     finally:
@@ -59,10 +59,10 @@ async def read_stretch(
     *,
     unreadable: bool = False,
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[Record]]]:
-    """Yield the records of each partition from its first offset up to, not including, its last one.
+    """Yield the records of each partition in [first, end).
 
-    `unreadable` gives what stands for records that can't be read, too; without it they are only logged. A consumer of
-    committed records ends before the first transaction that is open.
+    With `unreadable`, an UnreadableBatch stands for records that can't be read; without it they are only logged. A
+    consumer of committed records ends before the first open transaction.
     """
     todo = {tp for tp, (first, last) in stretches.items() if first < last}
     if not todo:
@@ -81,14 +81,14 @@ async def read_stretch(
             ]
             if inside:
                 yield tp, inside
-        # by position and not by the last record seen: compaction may have taken the stretch's last records
+        # by position, not by the last record: compaction may have removed the last records
         for tp in list(todo):
             position = await consumer.position(tp)
             if position >= stretches[tp][1]:
                 todo.discard(tp)
             elif _is_before_open_transaction(consumer, tp, position):
                 log.warning(
-                    "reading ends before an open transaction topic=%s partition=%d offset=%d instead of %d",
+                    "read stopped at an open transaction topic=%s partition=%d offset=%d end=%d",
                     *(tp.topic, tp.partition, position, stretches[tp][1]),
                 )
                 todo.discard(tp)
@@ -102,7 +102,7 @@ def _is_before_open_transaction(consumer: aiokafka.AIOKafkaConsumer, tp: TopicPa
 
 
 async def is_hole(client_options: Mapping[str, Any], tp: TopicPartition, first: int, end: int) -> bool:
-    """Tell whether a reader of its own finds no record in [first, end): retention leaves holes, a race does not."""
+    """Return whether a second reader finds no record in [first, end): retention leaves holes, a race does not."""
     try:
         async with log_reader(client_options, committed=True) as reader:
             reader.assign([tp])
@@ -111,11 +111,11 @@ async def is_hole(client_options: Mapping[str, Any], tp: TopicPartition, first: 
             while (left_s := until - time.monotonic()) > 0:
                 fetched = await reader.getmany(tp, timeout_ms=int(min(left_s, 0.5) * 1000), max_records=1)
                 if stretch := cast(Stretch | None, fetched.get(tp)):
-                    # nothing may follow at once: the stretch that covers the end then says that all before is empty
+                    # if no record follows yet, a stretch that covers the end shows that the range is empty
                     if len(stretch):
                         return stretch.first_offset == end
                     if stretch.end >= end:
                         return True
     except KafkaError as error:
-        log.warning("could not look into a hole, will again topic=%s partition=%d: %s", tp.topic, tp.partition, error)
+        log.warning("check of a log hole failed, retrying topic=%s partition=%d: %s", tp.topic, tp.partition, error)
     return False

@@ -1,15 +1,14 @@
-"""Record batches as a worker has to read them: whatever a client wrote, reading goes on.
+"""Read record batches robustly: no batch that a client wrote can stop a worker.
 
-What it mends in aiokafka 0.14.0, consumer/fetcher.py (classes `PartitionRecords` and `FetchResult`, and `MemoryRecords`
-of record/memory_records.py, replaced there by `install`):
+The defects in aiokafka 0.14.0, consumer/fetcher.py (`install` replaces its classes `PartitionRecords` and
+`FetchResult`, and `MemoryRecords` of record/memory_records.py):
 
-- an exception while a batch is unpacked (a header's name that is not UTF-8, broken compression, a wrong checksum) comes
-  out of `getmany`, again at each start: here a batch that aiokafka can't parse is parsed by `record_format`, and one
-  that can't be read at all becomes an `UnreadableBatch` among the records;
-- a batch is decompressed whole, and all records asked for are unpacked at once, whatever their size: both are bounded
-  here;
-- offsets without records (markers of transactions, aborted batches) are passed without a word, and look like a loss:
-  here a fetch is a `Stretch`, which tells the offsets that it covers, and those at which the broker had nothing.
+- `getmany` raises any error of unpacking a batch (a header name that is not UTF-8, broken compression, a wrong
+  checksum), again after each restart. Here `record_format` parses a batch that aiokafka can't parse, and a batch that
+  can't be read at all becomes an `UnreadableBatch` among the records;
+- a batch is decompressed as a whole, and all requested records are unpacked at once. Here both sizes are limited;
+- offsets without records (transaction markers, aborted batches) are skipped silently and look like a loss. Here a fetch
+  is a `Stretch` with the offsets that it covers and the offsets that the broker had no records for.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from stream.source import record_format
 from stream.source.decompression import decompress
 
 log = logging.getLogger(__name__)
-fetcher: Any = aiokafka_fetcher  # it has no types, and some of its names are replaced here
+fetcher: Any = aiokafka_fetcher  # untyped, and some of its names are replaced
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
-"""A record as it came: key and value are bytes, or None."""
+"""A raw record: key and value are bytes or None."""
 
-# Of a batch: real ones of 1 MiB, Kafka's own limit, become 5 to 20 MiB; whoever unpacks this much is no event source.
+# Limit of a decompressed batch. Real batches of 1 MiB, Kafka's own limit, decompress to 5 to 20 MiB.
 UNPACKED_BYTES = 64 * 2**20
-# Of one partition's share of a fetch, by keys and values: 512 events are 100 KB, 512 records of 8 MiB would be 4 GiB.
+# Limit of the keys and values in a stretch: 512 events have 100 KB, 512 records of 8 MiB would have 4 GiB.
 STRETCH_BYTES = 8 * 2**20
 TRIES = 3  # a wrong checksum may come from the network; after three fetches it is the broker's disk
-REST_S = 0.2  # before a batch is fetched again, and twice that before the third time
+REST_S = 0.2  # before the second fetch of a batch, and twice that before the third
 
 _OFFSET_AND_LENGTH = struct.Struct(">qi")
 _MAGIC_AT = 16
@@ -54,19 +53,19 @@ _CODEC = 7
 
 @dataclass
 class UnreadableBatch(ConsumerRecord[bytes, bytes]):
-    """Records that can't be read, as one record without key and value; `offset` is the last one's."""
+    """Stands for records that can't be read: one record without key and value, at the last one's `offset`."""
 
     first_offset: int
     why: str
 
     @property
     def records(self) -> int:
-        """Count the offsets that it stands for."""
+        """The number of offsets that it stands for."""
         return self.offset - self.first_offset + 1
 
 
 class Unreadable(BadRecord):
-    """Why an unreadable batch is refused, and how many records that are."""
+    """The reason why an unreadable batch is refused, and its number of records."""
 
     def __init__(self, batch: UnreadableBatch) -> None:
         super().__init__(
@@ -76,33 +75,33 @@ class Unreadable(BadRecord):
 
 
 def require_readable(record: Record) -> None:
-    """Raise Unreadable for what stands for records that can't be read."""
+    """Raise Unreadable for an UnreadableBatch."""
     if isinstance(record, UnreadableBatch):
         raise Unreadable(record)
 
 
 class Stretch(list[Record]):
-    """A fetch's records of one partition; true when it covers offsets, though none of these may have a record."""
+    """A fetch's records of one partition. It is true if it covers any offset, even without a record."""
 
     def __init__(self, begin: int) -> None:
         super().__init__()
         self.begin = begin
         self.end = begin  # not included
-        self.holes: list[tuple[int, int]] = []  # first and last offsets that the broker gave nothing for
+        self.holes: list[tuple[int, int]] = []  # first and last offsets that the broker had no records for
 
     def __bool__(self) -> bool:
-        """Tell whether it covers any offset: aiokafka drops what is false, and with it where the reading stands."""
+        """Return whether it covers any offset: aiokafka drops false results, and their position with them."""
         return self.end > self.begin
 
     @property
     def first_offset(self) -> int:
-        """Give the offset of the first record, or where it ends without one."""
+        """Return the offset of the first record; the end if there is none."""
         if not len(self):
             return self.end
         return self[0].first_offset if isinstance(self[0], UnreadableBatch) else self[0].offset
 
     def append_stretch(self, other: Stretch) -> None:
-        """Append what follows; what does not is left out."""
+        """Append a stretch if it follows directly."""
         if other.begin == self.end:
             self.extend(other)
             self.holes += other.holes
@@ -110,45 +109,45 @@ class Stretch(list[Record]):
 
 
 def end_of(records: Sequence[Record]) -> int:
-    """Give the offset that follows a fetch's records: a stretch may cover more than its last one."""
+    """Return the offset after a fetch's records: a stretch may cover more than its last record."""
     return records.end if isinstance(records, Stretch) else records[-1].offset + 1
 
 
 class Batches:
-    """The record batches in a fetch's bytes, as aiokafka's `MemoryRecords`; `next_batch` raises what it can't frame."""
+    """The record batches in a fetch's bytes, with the interface of aiokafka's `MemoryRecords`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def size_in_bytes(self) -> int:
-        """Count the bytes."""
+        """Return the number of bytes."""
         return len(self._data)
 
     def has_next(self) -> bool:
-        """Tell whether a whole batch is left; the first one must be, a broker cuts only what follows."""
+        """Return whether a complete batch is left. The first one must be complete: a broker cuts only later ones."""
         return self._at == 0 < len(self._data) or self._end() is not None
 
     def next_batch(self) -> tuple[Any, bytes]:
-        """Read a batch's head -> aiokafka's batch, its bytes; raises CorruptRecordException."""
+        """Return aiokafka's batch and its bytes; raises CorruptRecordException."""
         end = self._end()
         if end is None or end - self._at < _SMALLEST_BYTES:
-            raise CorruptRecordException("the head of the batch names a length that can't be")
+            raise CorruptRecordException("the batch header has an impossible length")
         data = bytes(self._data[self._at : end])
         self._at = end
         magic = data[_MAGIC_AT]
         if magic >= 2 and len(data) < record_format.HEAD_BYTES:
-            raise CorruptRecordException("the batch is shorter than its head")
+            raise CorruptRecordException("the batch is shorter than its header")
         return (DefaultRecordBatch(data) if magic >= 2 else LegacyRecordBatch(data, magic)), data
 
     def following_offset(self) -> int | None:
-        """Give the base offset of the batch to come, where it is there."""
+        """Return the base offset of the next batch; None if there is none."""
         if len(self._data) - self._at < _OFFSET_AND_LENGTH.size:
             return None
         return int(_OFFSET_AND_LENGTH.unpack_from(self._data, self._at)[0])
 
     def _end(self) -> int | None:
-        """Say where the batch to come ends; None where it is not there as a whole."""
+        """Return the end of the next batch in the bytes; None if it is incomplete."""
         if len(self._data) - self._at < _OFFSET_AND_LENGTH.size:
             return None
         _, length = _OFFSET_AND_LENGTH.unpack_from(self._data, self._at)
@@ -157,17 +156,17 @@ class Batches:
 
 
 class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """The records of one partition's share of a fetch, read as far as they can be."""
+    """The records of one partition's share of a fetch. Unreadable ones are skipped."""
 
     next_fetch_offset: int
-    tries: dict[int, int]  # of batches that could not be read, by offset: outlives this fetch
+    tries: dict[int, int]  # by offset of an unreadable batch; kept over fetches
     highwater: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tries = {}
         self.holes: list[tuple[int, int]] = []
-        self.rest_s = 0.0  # until the rest is to be fetched again
+        self.rest_s = 0.0  # pause before the remaining records are fetched again
 
     def _unpack_records(self) -> Iterator[Record]:
         while self._records.has_next():
@@ -175,11 +174,11 @@ class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             try:
                 batch, data = self._records.next_batch()
             except CorruptRecordException as error:
-                if not self._is_to_be_tried_again(first):
+                if not self._retry(first):
                     yield self._unreadable(first, first, str(error))
                 return
             if self._check_crcs and not batch.validate_crc():
-                if self._is_to_be_tried_again(first):
+                if self._retry(first):
                     return
                 yield self._unreadable(first, self._last_offset(batch, first), "its checksum is wrong")
                 continue
@@ -190,15 +189,15 @@ class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             try:
                 if self._holds_events(batch):
                     yield from self._records_of(batch, data)
-            except Exception as error:  # whatever a library says to bytes that nobody foresaw
-                if self.next_fetch_offset < end:  # else it is what follows the last record
+            except Exception as error:  # any error of a library on unexpected bytes
+                if self.next_fetch_offset < end:  # otherwise the error is after the last record
                     why = str(error) or type(error).__name__
                     time_ms = batch.max_timestamp if data[_MAGIC_AT] >= 2 else _now_ms()
                     yield self._unreadable(self.next_fetch_offset, end - 1, why, time_ms)
             self.next_fetch_offset = max(end, self.next_fetch_offset)
 
     def _holds_events(self, batch: Any) -> bool:
-        """Tell whether a batch's records are to be read: it is no marker, nor aborted where only committed ones are."""
+        """Return whether a batch has records to read: it is no marker, and not aborted under read_committed."""
         if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if batch.is_control_batch:
@@ -213,20 +212,21 @@ class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         if data[_MAGIC_AT] >= 2:
             data = _uncompressed(batch, data)
             try:
-                yield from self._those_to_come(DefaultRecordBatch(data), end)
+                yield from self._from_position(DefaultRecordBatch(data), end)
             except (CorruptRecordException, ValueError, IndexError, OverflowError):
-                # from the record on that it failed at: those before have moved next_fetch_offset
+                # continues at the record that failed: earlier ones have moved next_fetch_offset
                 records = record_format.parse(_head(batch, data), data[record_format.HEAD_BYTES :])
-                yield from self._those_to_come(records, end)
+                yield from self._from_position(records, end)
         else:
             _refuse_bombs(data)
-            yield from self._those_to_come(batch, end)
+            yield from self._from_position(batch, end)
 
-    def _those_to_come(self, records: Any, end: int) -> Iterator[Record]:
+    def _from_position(self, records: Any, end: int) -> Iterator[Record]:
+        """Yield the records from `next_fetch_offset` on."""
         for record in records:
             offset = record.offset
             if offset < self.next_fetch_offset:
-                continue  # the fetch began within the batch
+                continue  # the fetch began inside the batch
             if offset >= end:
                 raise record_format.Broken(f"a record at offset {offset} in a batch that ends before {end}")
             if offset > self.next_fetch_offset:
@@ -234,7 +234,8 @@ class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             self.next_fetch_offset = offset + 1
             yield self._consumer_record(self._tp, record)
 
-    def _is_to_be_tried_again(self, offset: int) -> bool:
+    def _retry(self, offset: int) -> bool:
+        """Count a failed try; returns whether the batch is fetched again."""
         tries = self.tries.get(offset, 0) + 1
         if tries >= TRIES:
             self.tries.pop(offset, None)
@@ -248,7 +249,7 @@ class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return True
 
     def _last_offset(self, batch: Any, first: int) -> int:
-        """Say where a batch ends whose own head may be wrong: within what follows it, or what the log has."""
+        """Return the last offset of a batch whose header may be wrong: below the next batch or the log's end."""
         following = self._records.following_offset()
         limit = self.highwater if following is None or following <= first else following
         last = batch.next_offset - 1
@@ -279,13 +280,13 @@ class LenientRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class StretchFetch(fetcher.FetchResult):  # type: ignore[misc]
-    """One partition's share of a fetch, given out in stretches of bounded size."""
+    """One partition's share of a fetch, returned in stretches of limited size."""
 
     _partition_records: LenientRecords | None
 
     def __init__(self, tp: Any, *, assignment: Any, partition_records: LenientRecords, backoff: float) -> None:
         super().__init__(tp, assignment=assignment, partition_records=partition_records, backoff=backoff)
-        # kept with the consumer's own position: a rebalance starts the count again
+        # kept with the consumer's position: a rebalance resets the count
         state = assignment.state_value(tp)
         if not hasattr(state, "tries_to_read"):
             state.tries_to_read = {}
@@ -295,11 +296,11 @@ class StretchFetch(fetcher.FetchResult):  # type: ignore[misc]
         self._exhausted = False
 
     def getall(self, max_records: int | None = None) -> Stretch:
-        """Give the records to come, as many as are asked for, and no more bytes than a stretch may have."""
+        """Return the next records: at most `max_records`, and about STRETCH_BYTES."""
         source = self._partition_records
         if source is None or time.monotonic() < self._rest_until:
             return Stretch(0)
-        if self._exhausted:  # and rested: to be fetched again
+        if self._exhausted:  # the pause is over: fetch again
             self._partition_records = None
             return Stretch(0)
         if not self.check_assignment(self._topic_partition):
@@ -325,19 +326,19 @@ class StretchFetch(fetcher.FetchResult):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Have all of aiokafka's consumers in this process read like this."""
+    """Install these classes for all aiokafka consumers of this process."""
     fetcher.MemoryRecords = Batches
     fetcher.PartitionRecords = LenientRecords
     fetcher.FetchResult = StretchFetch
 
 
 def _now_ms() -> int:
-    """Give the time of reading, for a batch whose own may be as wrong as the rest."""
+    """Return the current time, for a batch whose own timestamp may be wrong."""
     return int(time.time() * 1000)
 
 
 def _uncompressed(batch: Any, data: bytes) -> bytes:
-    """Give a batch as it were without compression, its checksum aside."""
+    """Return an uncompressed copy of a batch. Its checksum is not updated."""
     if not batch.compression_type:
         return data
     (attributes,) = struct.unpack_from(">h", data, _ATTRIBUTES_AT)
@@ -358,7 +359,7 @@ def _head(batch: Any, data: bytes) -> record_format.BatchHead:
 
 
 def _refuse_bombs(message: bytes) -> None:
-    """Raise CannotDecompress for a compressed message of format v0 or v1 that becomes too large."""
+    """Raise CannotDecompress for a compressed message of format v0 or v1 that decompresses to too many bytes."""
     magic, attributes = message[_MAGIC_AT], message[_MAGIC_AT + 1]
     codec = attributes & _CODEC
     if not codec:

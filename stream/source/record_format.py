@@ -1,4 +1,4 @@
-"""Reading the records of a batch of format v2, also those that aiokafka's parser refuses to read.
+"""Parse the records of a batch of format v2, including records that aiokafka's parser refuses.
 
 The format: https://kafka.apache.org/documentation/#recordbatch.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-HEAD_BYTES = 61  # of a batch, before its records
+HEAD_BYTES = 61  # the batch header
 VARINT_BYTES = 10
 
 
 class Broken(ValueError):
-    """Bytes that are no records of format v2; the text says where they stop being so."""
+    """Bytes that are no records of format v2; the text says where."""
 
 
 class PlainRecord(NamedTuple):
-    """One record, with the fields that aiokafka's has."""
+    """One record, with the fields of aiokafka's record."""
 
     offset: int
     timestamp: int
@@ -29,17 +29,17 @@ class PlainRecord(NamedTuple):
 
 
 class BatchHead(NamedTuple):
-    """What the head of a batch says of its records."""
+    """The fields of a batch header that its records need."""
 
     base_offset: int
     first_timestamp: int
     max_timestamp: int
-    timestamp_type: int  # 0: of the producer, 1: of the broker
+    timestamp_type: int  # 0: the producer's, 1: the broker's
     records: int
 
 
 def parse(head: BatchHead, data: bytes) -> Iterator[PlainRecord]:
-    """Yield the records of uncompressed bytes; a header's name that is not UTF-8 has its bytes as `\\xff`."""
+    """Yield the records of uncompressed bytes. Invalid UTF-8 in a header name is written as `\\xff`."""
     at = 0
     for _ in range(head.records):
         length, at = _varint(data, at)
@@ -48,7 +48,7 @@ def parse(head: BatchHead, data: bytes) -> Iterator[PlainRecord]:
             raise Broken(f"a record of {length} bytes at {at} of {len(data)}")
         record, stopped = _record(head, data, at, end)
         if stopped != end:
-            raise Broken(f"a record says {length} bytes and has {stopped - at}")
+            raise Broken(f"a record of length {length} has {stopped - at} bytes")
         yield record
         at = end
     if at != len(data):
@@ -85,7 +85,7 @@ def _nullable(data: bytes, at: int, end: int) -> tuple[bytes | None, int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Read a zigzag varint -> its value, where it ends."""
+    """Read a zigzag varint; returns its value and its end."""
     value = 0
     for shift in range(0, 7 * VARINT_BYTES, 7):
         if at >= len(data):

@@ -1,4 +1,4 @@
-"""What time it is in the stream: that of its newest event, going on with the clock from there."""
+"""The stream's time: the newest event's time, continued with the clock."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 
 
 class StreamClock:
-    """Live, this is the time of day, less the lag; where an old log is replayed, it is the log's."""
+    """The current time minus the lag in live operation; the log's own time during a replay."""
 
     def __init__(self) -> None:
-        self._seen = 0.0, time.monotonic()  # the newest event's time, and when it was seen
+        self._newest = 0.0, time.monotonic()  # the newest event's time, and when it arrived
 
-    def saw(self, timestamp: float) -> None:
-        """Take note of an event's time; one that is behind the clock does not set it back."""
+    def advance(self, timestamp: float) -> None:
+        """Advance to an event's time. An earlier one does not set the clock back."""
         if timestamp > self.now():
-            self._seen = timestamp, time.monotonic()
+            self._newest = timestamp, time.monotonic()
 
     def now(self) -> float:
-        """Tell the time in Unix seconds; about 0 before the first event."""
-        newest, seen_at = self._seen
-        return newest + (time.monotonic() - seen_at)
+        """Return the time in Unix seconds; about 0 before the first event."""
+        newest, arrived_at = self._newest
+        return newest + (time.monotonic() - arrived_at)

@@ -1,4 +1,4 @@
-"""What a broker says of the topics: which they are, how many partitions they have, and whether that fits together."""
+"""Read the topics' facts from the broker, and check that a worker can use them."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from kafka.errors import KafkaError
 
 from models.records import Topics
 
-REMEDY = "make them with `hrnn topics create`"
-FEWER = "partitions can't be taken away: make the topic again with at least as many, or begin with another prefix"
+REMEDY = "create them with `hrnn topics create`"
+FEWER = "re-create the topics with at least as many partitions, or use another HRNN_TOPIC_PREFIX"
 BOOTSTRAP_MS = 10_000
 
 
 class TopicsNotReady(Exception):
-    """The topics are not as a worker needs them, or Kafka can't be reached; the text says what to do."""
+    """The topics are not usable, or Kafka is unreachable; the text says what to do."""
 
 
 class KafkaAway(TopicsNotReady):
-    """No broker answers now; one may later."""
+    """No broker answers; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class TopicFacts:
-    """What a broker said of the topics at one time; those that do not exist are left out."""
+    """The existing topics, as a broker described them."""
 
     cluster_id: str
     ids: Mapping[str, bytes]
-    """By topic: 16 bytes, others when a topic is deleted and made again; b"" from a broker before 2.8."""
+    """By topic: 16 bytes, which change when a topic is re-created; b"" from a broker before 2.8."""
     partitions_of: Mapping[str, int]
     partitions: int
-    """How many partitions states are kept by: those of the users' changelog. A user's home is one of these."""
+    """The number of partitions of the users' changelog. Each user's own partition is one of these."""
 
     def added(self, topics: Topics) -> dict[str, int]:
-        """Count the partitions of `interactions` and `requests` that no states are kept by."""
+        """Return the number of partitions of `interactions` and `requests` that have no states."""
         more = {topic: self.partitions_of.get(topic, 0) - self.partitions for topic in read_by_users(topics)}
         return {topic: count for topic, count in more.items() if count > 0}
 
 
 def read_by_users(topics: Topics) -> tuple[str, str]:
-    """Name the topics whose records are keyed by user: they may have more partitions than states are kept by."""
+    """Return the topics with records keyed by user. They may have more partitions than the users' changelog."""
     return topics.interactions, topics.requests
 
 
 class TopicReader:
-    """Asks for facts again and again over one connection; blocking, for a thread. Close it, or use it as a context."""
+    """Reads the topics' facts over one connection. Blocking; close it, or use it as a context."""
 
     def __init__(self, topics: Topics, client_options: Mapping[str, Any]) -> None:
-        """Connect at the first question, and again after one that failed."""
+        """Connects at the first read, and again after an error."""
         self._topics = topics
         self._options = client_options
         self._client: KafkaAdminClient | None = None
 
-    def look(self) -> TopicFacts:
-        """Ask for all topics; raises KafkaError or OSError, and connects again the next time."""
+    def read(self) -> TopicFacts:
+        """Return the facts of all topics; raises KafkaError or OSError."""
         try:
             if self._client is None:
                 self._client = KafkaAdminClient(**self._options, bootstrap_timeout_ms=BOOTSTRAP_MS)
@@ -79,7 +79,7 @@ class TopicReader:
             self._client = None
 
     def __enter__(self) -> Self:
-        """Be closed at the end of the block."""
+        """Return the reader itself."""
         return self
 
     def __exit__(
@@ -95,7 +95,7 @@ def _id_of(text: str | uuid.UUID | None) -> bytes:
 
 
 def all_topics(topics: Topics) -> list[str]:
-    """Name the topics that a worker can't do without."""
+    """Return the topics that a worker needs."""
     return [topics.user_states, *_at_least_as_many(topics), topics.models, topics.dead_letters]
 
 
@@ -107,11 +107,11 @@ def _at_least_as_many(topics: Topics) -> list[str]:
 
 
 def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> TopicFacts:
-    """Look at the topics; raises TopicsNotReady if a worker can't start on them."""
+    """Return the topics' facts; raises TopicsNotReady if a worker can't start with them."""
     bootstrap = ",".join(client_options["bootstrap_servers"])
     try:
         with TopicReader(topics, client_options) as reader:
-            facts = reader.look()
+            facts = reader.read()
     except (KafkaError, OSError) as error:
         raise KafkaAway(f"Kafka at {bootstrap} does not answer ({error}); is HRNN_KAFKA_BOOTSTRAP right?") from None
     for complaint in complaints(facts, topics):
@@ -120,7 +120,7 @@ def check_topics(topics: Topics, client_options: Mapping[str, Any]) -> TopicFact
 
 
 def complaints(facts: TopicFacts, topics: Topics) -> Iterable[str]:
-    """Yield what keeps a worker from starting, each with its remedy."""
+    """Yield the reasons why a worker can't start, each with its remedy."""
     missing = [topic for topic in all_topics(topics) if topic not in facts.partitions_of]
     if missing:
         yield f"topics {', '.join(missing)} are missing; {REMEDY}"
@@ -128,6 +128,6 @@ def complaints(facts: TopicFacts, topics: Topics) -> Iterable[str]:
     needed = facts.partitions
     fewer = {t: n for t in _at_least_as_many(topics) if (n := facts.partitions_of[t]) < needed}
     if fewer:
-        yield f"states are kept by {needed} partitions ({topics.user_states}), but topics have fewer {fewer}; {FEWER}"
+        yield f"{topics.user_states} has {needed} partitions, but other topics have fewer: {fewer}; {FEWER}"
     if (models := facts.partitions_of[topics.models]) != 1:
         yield f"{topics.models} has {models} partitions; it must have 1: {REMEDY}"

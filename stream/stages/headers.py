@@ -28,7 +28,7 @@ def check_headers(headers: Headers) -> None:
 
 
 def sendable(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
-    """Give headers as a producer takes them: of a name that is no UTF-8 the odd characters are replaced."""
+    """Return headers as a producer takes them: of a name that is no UTF-8 the odd characters are replaced."""
     return [(name.encode("utf-8", "replace").decode(), value) for name, value in headers]
 
 

@@ -61,7 +61,7 @@ def take_in(batch: Batch) -> Intake:
 
 
 def home_of(user_id: str, partitions: int) -> int:
-    """Name the partition that Kafka's own default partitioner gives a user (murmur2 of the key)."""
+    """Return the partition that Kafka's own default partitioner gives a user (murmur2 of the key)."""
     numbers = list(range(partitions))
     return int(_partitioner(user_id.encode(), numbers, numbers))
 
@@ -89,7 +89,7 @@ def strays(
 
 
 def came_first(record: Record, epoch: int) -> Origin:
-    """Give the place and time of a record that no other partition sent on: its own."""
+    """Return the place and time of a record that no other partition sent on: its own."""
     return Origin(Source(record.topic, record.partition, record.offset, epoch), record.timestamp / 1000)
 
 

@@ -53,7 +53,7 @@ class Origins:
         return None
 
     def forwarded(self, record: Record, user_id: str, home: int, epoch: int = 0) -> list[tuple[str, bytes | None]]:
-        """Give the headers that a record is sent on with, under its user's id as its key: its own, and where it was."""
+        """Return the headers of a forwarded record: its own, and its signed first place."""
         place = f"{record.partition}/{position(epoch, record.offset)}/{record.timestamp}".encode()
         mac = self._mac(record.topic, home, user_id.encode(), record.value, place)
         others = [(name, value) for name, value in record.headers if name != ORIGIN_HEADER]

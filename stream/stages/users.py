@@ -168,7 +168,7 @@ class UserStage:
         for number, reason, detail in decision.rejects:
             intake.rejects.append((here[numbers[number]][0], BadRecord(reason, detail)))
         newest = max((transition.timestamp for _, transition in decision.transitions), default=0.0)
-        self._clock.saw(newest)
+        self._clock.advance(newest)
         return Decided(batch, intake, decision, forwards, self._by_partition(decision), model)
 
     def states_of(self, users: Mapping[int, Iterable[bytes]]) -> dict[UserKey, UserState]:

@@ -43,7 +43,7 @@ class LogReader:
         self._consumer.close()
 
     def identity(self) -> str:
-        """Name the cluster and the topic by the ids that Kafka made them with; empty if the brokers do not say.
+        """Return the cluster and the topic by the ids that Kafka made them with; empty if the brokers do not say.
 
         A topic that was deleted and created again has another id, though its name and offsets may be the same.
         """
@@ -52,7 +52,7 @@ class LogReader:
         return f"{cluster.cluster_id}/{topic_id}" if cluster.cluster_id and topic_id else ""
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """Give each partition's first offset and the one after its last; raises TopicMissing."""
+        """Return each partition's first offset and the one after its last; raises TopicMissing."""
         numbers = self._consumer.partitions_for_topic(self.topic)
         if not numbers:
             raise TopicMissing(f"topic {self.topic!r} is not there")

@@ -33,7 +33,7 @@ class Selection:
     users_taken: int = 0
 
     def metrics(self) -> dict[str, float]:
-        """Name the figures for a manifest."""
+        """Return the figures for a manifest."""
         share = self.users_taken / self.n_users if self.n_users else 1.0
         figures = {"users": float(self.users_taken), "users_share": share}
         return figures if math.isinf(self.since) else figures | {"trained_since": self.since}

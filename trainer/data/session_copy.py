@@ -110,7 +110,7 @@ class SessionCopy:
         return records
 
     def select(self, limits: Limits = EVERYTHING) -> Selection:
-        """Say which sessions are to be trained on; raises DamagedCopy."""
+        """Return which sessions are to be trained on; raises DamagedCopy."""
         with self._healing():
             since = -math.inf
             if limits.window_s:
@@ -124,7 +124,7 @@ class SessionCopy:
             return sample([(hashed, _integer(events)) for hashed, events in by_user], since, limits.max_events)
 
     def sessions(self, selection: Selection = ALL) -> Iterator[tuple[bytes, SessionRecord]]:
-        """Give the selected sessions with their keys, user by user; raises DamagedCopy.
+        """Return the selected sessions with their keys, user by user; raises DamagedCopy.
 
         The values are checked against their checksums, and the totals against the index, which is another tree.
         """
@@ -179,7 +179,7 @@ class SessionCopy:
             raise DamagedCopy(f"{self._path} was damaged and is read again: {error}") from None
 
     def _stale(self, topic: str, identity: str, bounds: dict[int, tuple[int, int]], now: float) -> str:
-        """Say why the copy can't be gone on with; empty if it can."""
+        """Return why the copy can't be gone on with; empty if it can."""
         facts = dict(self._database.execute("SELECT name, value FROM facts"))
         if not facts.keys() >= {"topic", "identity", "read_at"} or not isinstance(facts["read_at"], float):
             return "first time"
@@ -238,7 +238,7 @@ class SessionCopy:
             )
 
     def _longest(self, records: list[Any], now: float) -> tuple[SessionRecord, bytes] | None:
-        """Give the session with most events of one key's records, of as many the later, and its bytes.
+        """Return the session with most events of one key's records, of as many the later, and its bytes.
 
         A session that grew comes many times: its records are counted, and only the longest is decoded.
         """

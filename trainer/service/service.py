@@ -75,7 +75,7 @@ class TrainerService:
         self._not_ready = "the sessions have not been read yet"
 
     def ready(self) -> str:
-        """Say why no model can be trained, "" if one can: Kafka, the topics and the copy."""
+        """Return why no model can be trained, "" if one can: Kafka, the topics and the copy."""
         return self._not_ready
 
     def close(self) -> None:
@@ -276,7 +276,7 @@ class TrainerService:
         return Run("published", candidate.verdict.reason, manifest.version)
 
     def _picture(self, version: str) -> Path | None:
-        """Say where a version's curves are drawn: beside the copy, where there is a folder for it."""
+        """Return where a version's curves are drawn: beside the copy, where there is a folder for it."""
         folder = self._settings.trainer_dir
         return folder / f"curves-{version}.png" if folder else None
 
@@ -296,5 +296,5 @@ class TrainerService:
 
 
 def _events_copied(manifest: Manifest) -> float:
-    """Give how many events the copy had when a version was made; older manifests had what was trained on: the same."""
+    """Return the number of events in the copy at the time of a version. Older manifests name it `events`."""
     return manifest.metrics.get("events_copied", manifest.metrics.get("events", 0.0))

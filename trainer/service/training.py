@@ -27,7 +27,7 @@ class Candidate:
     figures: dict[str, dict[str, float]]  # of "candidate", "serving", "popularity"
 
     def metrics(self) -> dict[str, float]:
-        """Name the figures for a manifest: the candidate's as they are, popularity's with that in front."""
+        """Return the figures for a manifest: the candidate's as they are, popularity's with that in front."""
         figures = {f"popularity_{name}": figure for name, figure in self.figures["popularity"].items()}
         figures |= self.figures["candidate"]
         figures |= {"loss": self.fitted.loss, "epochs": float(self.fitted.epochs), "seconds": self.fitted.seconds}

@@ -41,7 +41,7 @@ def assign(counts: dict[str, int], held: dict[str, Held]) -> dict[str, Held]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_added_partitions_go_to_the_owner_of_one_that_states_are_kept_by(workers: int) -> None:
+def test_added_partitions_follow_the_partition_that_has_the_states(workers: int) -> None:
     counts = dict.fromkeys([*SOURCES, *CHANGELOGS], 4) | {"interactions": 7, "requests": 5}
     held: dict[str, Held] = {f"worker-{n}": {} for n in range(workers)}
     for _ in range(2):  # from nothing, and then from what each had

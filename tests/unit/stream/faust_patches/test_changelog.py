@@ -74,7 +74,7 @@ def test_of_two_of_one_offset_the_later_is_kept(changelog: Changelog) -> None:
     assert overwritten == {}
 
 
-def test_what_was_put_back_needs_no_putting_back(changelog: Changelog) -> None:
+def test_a_republished_value_is_not_republished_again(changelog: Changelog) -> None:
     overwritten: dict[bytes, bytes] = {}
     changelog.merge(0, records((b"ann", value(5)), (b"ann", value(2))), overwritten)
     assert overwritten == {b"ann": value(5)}
@@ -144,7 +144,7 @@ async def test_appends_that_follow_each_other_advance_the_offset(changelog: Chan
     assert changelog.last_known == {0: 14}
 
 
-async def test_what_lies_between_is_merged_and_what_it_hid_is_put_back(
+async def test_foreign_records_between_appends_are_merged_and_hidden_values_republished(
     changelog: Changelog, log: Log, foreign: list[int]
 ) -> None:
     producer: Any = Producer(9, 12, 13)
@@ -159,7 +159,7 @@ async def test_what_lies_between_is_merged_and_what_it_hid_is_put_back(
     assert changelog.last_known == {0: 13}, "what was put back is ours, and acked"
 
 
-async def test_what_our_own_append_writes_behind_it_is_not_put_back(
+async def test_a_value_that_a_later_append_carries_is_not_republished(
     changelog: Changelog, log: Log, foreign: list[int]
 ) -> None:
     producer: Any = Producer(11, 12)
@@ -174,9 +174,7 @@ async def test_what_our_own_append_writes_behind_it_is_not_put_back(
     assert changelog.last_known == {0: 12}
 
 
-async def test_appends_of_a_batch_that_was_given_back_are_ours(
-    changelog: Changelog, log: Log, foreign: list[int]
-) -> None:
+async def test_appends_of_a_requeued_batch_are_ours(changelog: Changelog, log: Log, foreign: list[int]) -> None:
     """A batch stopped between two of its slices: nobody awaits the acks of the first one."""
     producer: Any = Producer(10, 11)
     changelog.last_known[0] = 9
@@ -194,10 +192,10 @@ async def test_appends_that_nobody_awaits_are_not_looked_for(
     log.records = {10: (b"ann", value(1)), 11: (b"ann", value(2))}
     await changelog.write(producer, 0, {b"ann": value(1)})
     await changelog.write(producer, 0, {b"ann": value(2)})
-    await changelog.look_for_foreign(producer)
+    await changelog.check_foreign(producer)
     assert changelog.last_known == {0: 9}, "one is on its way: its ack will tell"
     producer.ack(producer.futures[1], 11)
-    await changelog.look_for_foreign(producer)
+    await changelog.check_foreign(producer)
     assert changelog.last_known == {0: 11}
     assert (log.read, foreign) == ([], [])
 
@@ -237,11 +235,11 @@ async def test_an_append_without_an_ack_that_arrives_late_hides_nothing(
     await changelog.write(producer, 0, {b"ann": value(1)})
     await changelog.confirm(producer, await changelog.write(producer, 0, {b"ann": value(3)}))
     log.records = {11: (b"ann", value(1))}
-    await changelog.look_for_foreign(producer)
+    await changelog.check_foreign(producer)
     assert producer.sent[-1] == [(b"ann", value(3))], "else compaction would keep the older one"
     assert foreign == []
     log.records[12] = (b"ann", value(3))
-    await changelog.look_for_foreign(producer)
+    await changelog.check_foreign(producer)
     assert changelog.last_known == {0: 12}
     assert log.read == [(11, 12)]
 
@@ -252,7 +250,7 @@ async def test_a_write_decided_before_a_merge_keeps_the_newer_value(
     producer: Any = Producer(11, 12)
     changelog.last_known[0] = 9
     log.records = {10: (b"ann", value(7))}
-    await changelog.look_for_foreign(producer)
+    await changelog.check_foreign(producer)
     assert foreign == [1]
     appends = await changelog.write(producer, 0, {b"ann": value(5), b"bob": value(5)})
     assert changelog.read(0, [b"ann", b"bob"]) == [value(7), value(5)]

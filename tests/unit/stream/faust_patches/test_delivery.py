@@ -35,9 +35,9 @@ class Books(BatchConsumer):
             conf=SimpleNamespace(broker_session_timeout=10.0, broker_max_poll_records=512),
             crashed=False,
         )
-        self.client, self.member = SimpleNamespace(_max_poll_records=512), SimpleNamespace(heard_at=0.0)
+        self.client, self.member = SimpleNamespace(_max_poll_records=512), SimpleNamespace(heartbeat_at=0.0)
         self._thread = SimpleNamespace(member=self.member, _ensure_consumer=lambda: self.client)  # type: ignore[assignment]
-        self.keep_books()
+        self.reset_positions()
         self._assigned_at = time.monotonic()
         for books in (self.expected, self.next_to_begin, self.next_to_finish, self.committed):
             books.update(at)
@@ -61,13 +61,13 @@ async def test_batches_in_line_begin_and_finish_one_after_the_other() -> None:
     first, second = batch((A, 0, 5)), batch((A, 5, 9))
     assert await books.begin(first)
     assert await books.begin(second)
-    assert books.busy(TOPIC)
+    assert books._in_process
     assert books.next_to_finish == {A: 0}
     books.finished(first)
     assert books.next_to_finish == {A: 5}
     books.finished(second)
     assert books.next_to_finish == {A: 9}
-    assert not books.busy(TOPIC)
+    assert not books._in_process
 
 
 async def test_a_batch_out_of_line_does_not_begin_and_is_read_from_where_the_line_ends() -> None:
@@ -78,16 +78,16 @@ async def test_a_batch_out_of_line_does_not_begin_and_is_read_from_where_the_lin
     assert books.expected == {A: 0, B: 3}
 
 
-async def test_what_was_given_back_is_read_again_and_so_is_what_came_after_it() -> None:
+async def test_a_requeued_batch_and_all_later_ones_are_read_again() -> None:
     books = Books({A: 0, B: 0, C: 0})
     first, second = batch((A, 0, 5)), batch((A, 5, 9), (B, 0, 4))
     third, apart = batch((B, 4, 6)), batch((C, 0, 3))
     for one in (first, second, third, apart):
         assert await books.begin(one)
-    await books.give_back(first)
+    await books.requeue(first)
     assert sorted(books.sought) == [(A, 0), (B, 0)], "what follows through a batch of both partitions, too"
     assert [books.may_send(one) for one in (second, third, apart)] == [False, False, True]
-    await books.give_back(second)
+    await books.requeue(second)
     books.finished(third)
     books.finished(apart)
     assert books.next_to_finish == {A: 0, B: 0, C: 3}
@@ -95,12 +95,12 @@ async def test_what_was_given_back_is_read_again_and_so_is_what_came_after_it() 
     assert await books.begin(batch((A, 0, 9), (B, 0, 6)))
 
 
-async def test_a_batch_before_the_one_given_back_goes_on() -> None:
+async def test_a_batch_before_a_requeued_one_continues() -> None:
     books = Books({A: 0})
     first, second = batch((A, 0, 5)), batch((A, 5, 9))
     assert await books.begin(first)
     assert await books.begin(second)
-    await books.give_back(second)
+    await books.requeue(second)
     assert books.sought == [(A, 5)]
     assert books.may_send(first)
     again = batch((A, 5, 7))
@@ -110,12 +110,12 @@ async def test_a_batch_before_the_one_given_back_goes_on() -> None:
     assert books.next_to_finish == {A: 7}
 
 
-async def test_a_batch_that_is_read_again_comes_in_smaller_pieces_until_it_is_done() -> None:
+async def test_a_requeued_batch_is_read_again_in_smaller_batches() -> None:
     books = Books({A: 0})
     for size in (256, 128):
         given = batch((A, 0, 5))
         assert await books.begin(given)
-        await books.give_back(given)
+        await books.requeue(given)
         assert books.client._max_poll_records == size
     for size in (256, 512, 512):
         start = books.next_to_finish[A]
@@ -140,18 +140,18 @@ async def test_what_an_earlier_generation_finished_is_not_committed() -> None:
     books.app.consumer_generation_id = 2
     books.finished(old)
     assert books.next_to_finish == {A: 0}
-    assert not books.busy(TOPIC)
+    assert not books._in_process
 
 
-async def test_a_batch_is_sent_for_as_long_as_the_group_hears_of_us_however_old_it_is() -> None:
+async def test_an_old_batch_is_sent_while_heartbeats_are_answered() -> None:
     books = Books({A: 0})
     given = batch((A, 0, 5), age_s=1000.0)
     assert await books.begin(given)
     assert books.may_send(given)
     books._assigned_at -= 1000.0
-    books.member.heard_at = time.monotonic() - 9.0
+    books.member.heartbeat_at = time.monotonic() - 9.0
     assert books.may_send(given)
-    books.member.heard_at = time.monotonic() - 11.0
+    books.member.heartbeat_at = time.monotonic() - 11.0
     assert not books.may_send(given), "we were paused: another worker may have our partitions"
 
 
@@ -302,7 +302,7 @@ async def test_markers_behind_a_batch_that_is_not_finished_are_not_committed() -
     assert books.lag(0.0)[A][0] == 11
     (given,) = books.batches
     assert await books.begin(given)
-    await books.give_back(given)
+    await books.requeue(given)
     assert books.sought == [(A, 0)]
     books.batches.clear()
     await books.fetched(0, 3, 0, 1)

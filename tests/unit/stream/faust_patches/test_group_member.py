@@ -55,7 +55,7 @@ async def test_an_error_that_lasts_ends_the_member(fenced: bool, monkeypatch: py
     pushed = asyncio.ensure_future(member._push_error_to_user(error))
     await asyncio.sleep(0)
     assert ("instance id worker-0" if fenced else "GroupAuthorizationFailedError") in member.ended
-    assert isinstance(member.unmended, Fenced) == fenced
+    assert isinstance(member.fatal_error, Fenced) == fenced
     await member.close()
     await pushed
 

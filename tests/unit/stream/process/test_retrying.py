@@ -7,7 +7,7 @@ import logging
 import pytest
 from aiokafka import errors
 
-from stream.process.retrying import LONGEST_PAUSE_S, Spell, is_transient, retried
+from stream.process.retrying import LONGEST_PAUSE_S, Retries, is_transient, retried
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from stream.process.retrying import LONGEST_PAUSE_S, Spell, is_transient, retrie
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_a_broker_that_is_away_causes_is_retried(error: Exception) -> None:
+def test_errors_of_an_unreachable_broker_are_transient(error: Exception) -> None:
     assert is_transient(error)
 
 
@@ -49,35 +49,35 @@ def test_what_a_broker_that_is_away_causes_is_retried(error: Exception) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_stays_as_it_is_is_not(error: Exception) -> None:
+def test_lasting_errors_are_not_transient(error: Exception) -> None:
     assert not is_transient(error)
 
 
-def test_a_spell_is_a_line_each_half_minute_and_one_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_logged_at_first_every_30_s_and_after_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    spell = Spell("restore", lambda: now)
+    retries = Retries("restore", lambda: now)
     with caplog.at_level(logging.INFO):
         pauses = []
         for second in range(70):
             now = float(second)
-            pauses.append(spell.failed(errors.NodeNotReadyError("away")))
-        assert spell.why == "restore failed, retrying: NodeNotReadyError: away"
+            pauses.append(retries.failed(errors.NodeNotReadyError("away")))
+        assert retries.why == "restore failed, retrying: NodeNotReadyError: away"
         now = 70
-        spell.over()
-        spell.over()
+        retries.succeeded()
+        retries.succeeded()
     assert [record.getMessage() for record in caplog.records] == [
         "restore failed, retrying: NodeNotReadyError: away",
         "restore still fails, retry failed count=31 for_s=30: NodeNotReadyError: away",
         "restore still fails, retry failed count=61 for_s=60: NodeNotReadyError: away",
         "restore works again failures=70 after_s=70.0",
     ]
-    assert spell.why == ""
+    assert retries.why == ""
     assert pauses == sorted(pauses)
     assert pauses[0] < 1.0
     assert pauses[-1] == LONGEST_PAUSE_S
 
 
-async def test_an_attempt_is_repeated_until_it_works_or_fails_for_good() -> None:
+async def test_an_attempt_is_retried_until_it_succeeds_or_fails_for_good() -> None:
     outcomes: list[Exception | int] = [errors.NodeNotReadyError(), ConnectionRefusedError(), 7, ValueError("no")]
     pauses: list[float] = []
 
@@ -90,7 +90,7 @@ async def test_an_attempt_is_repeated_until_it_works_or_fails_for_good() -> None
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    assert await retried(Spell("it"), attempt, pause) == 7
+    assert await retried(Retries("it"), attempt, pause) == 7
     assert len(pauses) == 2
     with pytest.raises(ValueError, match="no"):
-        await retried(Spell("it"), attempt, pause)
+        await retried(Retries("it"), attempt, pause)

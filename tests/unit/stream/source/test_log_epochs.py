@@ -97,7 +97,7 @@ class Log:
         self.told += [f"commit {tp.topic}/{tp.partition}={offset}" for tp, offset in sorted(offsets.items())]
 
     # the reader
-    def look(self) -> TopicFacts:
+    def read(self) -> TopicFacts:
         return self.facts
 
     def changelog(self, name: str) -> Any:
@@ -225,7 +225,7 @@ async def test_states_that_were_kept_by_fewer_partitions_are_refused() -> None:
     log = Log({EVENTS: OLD})
     await log.starts(log.epochs(), TP(EVENTS, 0))
     log.facts = TopicFacts("c", {EVENTS: OLD}, dict.fromkeys(_needed(), 6) | {TOPICS.models: 1}, 6)
-    with pytest.raises(TopicsNotReady, match="has 6 partitions, but its states were kept by 4"):
+    with pytest.raises(TopicsNotReady, match="has 6 partitions, but its states were stored with 4"):
         await log.starts(log.epochs(), TP(EVENTS, 0))
 
 

@@ -7,7 +7,7 @@ from stream.source.stream_clock import StreamClock
 
 def test_it_goes_on_from_the_newest_event() -> None:
     clock = StreamClock()
-    clock.saw(1000.0)
+    clock.advance(1000.0)
     before = clock.now()
     assert 1000.0 <= before < 1001.0
     time.sleep(0.01)
@@ -16,8 +16,8 @@ def test_it_goes_on_from_the_newest_event() -> None:
 
 def test_an_older_event_does_not_set_it_back() -> None:
     clock = StreamClock()
-    clock.saw(1000.0)
-    clock.saw(10.0)
+    clock.advance(1000.0)
+    clock.advance(10.0)
     assert clock.now() >= 1000.0
 
 

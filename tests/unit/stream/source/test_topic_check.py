@@ -29,8 +29,8 @@ def test_added_partitions_are_counted_and_no_reason_not_to_start() -> None:
     [
         ({"sessions": 0}, "topics sessions are missing"),
         ({TOPICS.user_states: 0}, "topics hrnn-users-changelog are missing"),
-        ({"interactions": 3}, r"have fewer \{'interactions': 3\}"),
-        ({TOPICS.user_states: 6}, "states are kept by 6 partitions"),
+        ({"interactions": 3}, r"other topics have fewer: \{'interactions': 3\}"),
+        ({TOPICS.user_states: 6}, "hrnn-users-changelog has 6 partitions"),
         ({"models": 2}, "models has 2 partitions"),
     ],
 )

@@ -36,7 +36,7 @@ class Broker:
     async def highwaters(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.ends[tp] for tp in tps}
 
-    async def look(self) -> TopicFacts:
+    async def read_facts(self) -> TopicFacts:
         return TopicFacts("c", dict(self.ids), dict(self.counts), 4)
 
     def watch(self) -> TopicWatch:
