@@ -17,8 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.control import level
-from models.encoders.hrnn import StepInputs
 from models.items.signal_table import NEIGHBOUR_ITEMS, successor_parts
 from models.recommending.scoring import Moment
 from models.records import RankedItem
@@ -134,13 +132,13 @@ def fell_out(history: Sequence[HistoryEvent], history_events: int, earlier_items
 
 
 def forward_state(model: ServingModel, history: Sequence[HistoryEvent], h_events: int) -> Tensor:
-    """Compute the h (LH) that a state must have whose history ends with `history` and whose h has `h_events` events.
+    """Compute the h (S) that a state must have whose history ends with `history` and whose h has `h_events` events.
 
     From zeros, over the `h_events` events before the newest; raises ValueError if the history is shorter.
     """
     if not 0 <= h_events < max(1, len(history)):
         raise ValueError(f"{h_events} events before the newest of {len(history)}")
-    h = model.model.initial(1)
+    h = model.model.encoder.initial(1)
     for index in range(len(history) - 1 - h_events, len(history) - 1):
         gap_s = history[index + 1].timestamp - history[index].timestamp
         h = _step(model, h, history[index], gap_s)
@@ -187,7 +185,7 @@ def scores_for(
 ) -> npt.NDArray[np.float64]:
     """Score all items for one user, with the signals of a moment -> by row of its table, or of the catalogue without.
 
-    `h` (LH) is the state before the newest event of `history`, the retained one, after which `gap_s` pass; without
+    `h` (S) is the state before the newest event of `history`, the retained one, after which `gap_s` pass; without
     events no step is taken. `earlier` counts what fell out of it. Excluded items score -inf.
     """
     table, counts = None if moment is None else moment.table, earlier or {}
@@ -240,7 +238,7 @@ def answer_for(
         gap_s = max(0.0, at - history[-1].timestamp)
         return list_for(model, history, places, gap_s, exclude_seen, history_events, h_events, earlier)
     with torch.inference_mode():
-        return _ranked(model, model.model.scores(model.model.initial(1))[0].numpy().astype(np.float64), places)
+        return _ranked(model, model.model.scores(model.model.encoder.initial(1))[0].numpy().astype(np.float64), places)
 
 
 def _ranked(model: ServingModel, scores: npt.NDArray[np.float64], places: int) -> list[RankedItem]:
@@ -250,11 +248,8 @@ def _ranked(model: ServingModel, scores: npt.NDArray[np.float64], places: int) -
 
 @torch.inference_mode()
 def _step(model: ServingModel, h: Tensor, event: HistoryEvent, gap_s: float) -> Tensor:
-    """Take one user's step: h (1, LH) -> (1, LH)."""
-    inputs = StepInputs(
-        torch.tensor([model.catalogue.row(event.item_id)]),
-        torch.tensor([level(gap_s, model.model.config.control_bounds_s)]),
-        torch.tensor([model.catalogue.type_row(event.event_type)]),
-        torch.tensor([model.catalogue.standardized(event.event_value)]),
-    )
-    return model.model.step(h, inputs)
+    """Take one user's step: h (1, S) -> (1, S)."""
+    encoder, catalogue = model.model.encoder, model.catalogue
+    row, type_row = catalogue.row(event.item_id), catalogue.type_row(event.event_type)
+    value = catalogue.standardized(event.event_value)
+    return encoder.step(h, encoder.spec.step_inputs(np.array([row]), np.array([gap_s]), [type_row], [value]))

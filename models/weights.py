@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig, StepInputs
+from models.config import ModelConfig
+from models.encoders.hrnn import HRNNConfig
+from models.model import Model
 from models.records import BadRecord
 
 SCHEMA = 2  # 1 weighed what follows and what was had by a number each
@@ -72,7 +75,7 @@ class ServingModel:
     """Everything of one version in one reference, so that a swap can't be torn."""
 
     version: str
-    model: HRNN
+    model: Model
     catalogue: Catalogue
     manifest: Manifest
 
@@ -108,7 +111,7 @@ def parse_key(key: bytes | None) -> ModelKey | None:
     return None
 
 
-def pack(model: HRNN, catalogue: Catalogue) -> bytes:
+def pack(model: Model, catalogue: Catalogue) -> bytes:
     """Write a model and its catalogue as one blob; raises ValueError if they don't fit each other."""
     if model.config.n_items != len(catalogue.item_ids):
         raise ValueError(f"a model of {model.config.n_items} items with {len(catalogue.item_ids)} ids")
@@ -117,7 +120,8 @@ def pack(model: HRNN, catalogue: Catalogue) -> bytes:
     fields = _CatalogueFields(
         catalogue.item_ids, catalogue.event_types, catalogue.value_mean, catalogue.value_std, catalogue.item_counts
     )
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    own = model.state_dict()
+    tensors = {stored: own[name].detach().cpu().contiguous() for stored, name in model.stored_names().items()}
     tensors[CATALOGUE] = torch.frombuffer(bytearray(msgspec.json.encode(fields)), dtype=torch.uint8)
     return safetensors.torch.save(tensors)
 
@@ -126,7 +130,7 @@ def describe(
     blob: bytes,
     *,
     version: str,
-    config: HRNNConfig,
+    config: ModelConfig,
     catalogue: Catalogue,
     metrics: Mapping[str, float],
     trained_at: float,
@@ -210,7 +214,7 @@ def unpack(manifest: Manifest, blob: bytes) -> ServingModel:
     return ServingModel(manifest.version, model, catalogue, manifest)
 
 
-def _catalogue(manifest: Manifest, config: HRNNConfig, tensor: torch.Tensor | None) -> Catalogue:
+def _catalogue(manifest: Manifest, config: ModelConfig, tensor: torch.Tensor | None) -> Catalogue:
     if tensor is None or tensor.dtype != torch.uint8 or tensor.ndim != 1:
         raise BadWeights("catalogue", "the blob has no catalogue")
     try:
@@ -227,10 +231,11 @@ def _catalogue(manifest: Manifest, config: HRNNConfig, tensor: torch.Tensor | No
     return catalogue
 
 
-def _model(config: HRNNConfig, tensors: Mapping[str, torch.Tensor]) -> HRNN:
+def _model(config: ModelConfig, tensors: Mapping[str, torch.Tensor]) -> Model:
     with torch.device("meta"):  # shapes without memory: a hostile config must not be able to exhaust it
-        model = HRNN(config)
-    expected = model.state_dict()
+        model = Model(config)
+    own, names = model.state_dict(), model.stored_names()
+    expected = {stored: own[name] for stored, name in names.items()}
     if expected.keys() != tensors.keys():
         raise BadWeights("tensors", f"unexpected or missing: {sorted(expected.keys() ^ tensors.keys())}")
     for name, tensor in tensors.items():
@@ -240,15 +245,15 @@ def _model(config: HRNNConfig, tensors: Mapping[str, torch.Tensor]) -> HRNN:
             )
         if not torch.isfinite(tensor).all():
             raise BadWeights("not_finite", f"{name} holds NaN or infinity")
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict({names[stored]: tensor for stored, tensor in tensors.items()}, assign=True)
     model.eval().requires_grad_(False)
     _probe(model)
     return model
 
 
-def _probe(model: HRNN) -> None:
+def _probe(model: Model) -> None:
     """Refuse finite weights whose scores overflow: take a step from nothing and score every item."""
-    none = torch.zeros(1, dtype=torch.int64)
-    h = model.step(model.initial(1), StepInputs(none, none, none, torch.zeros(1)))
+    encoder = model.encoder
+    h = encoder.step(encoder.initial(1), encoder.spec.step_inputs(np.zeros(1, np.int64), np.zeros(1), [0], [0.0]))
     if not torch.isfinite(model.scores(h)[:, 1:]).all():
         raise BadWeights("not_finite", "scores overflow")

@@ -10,8 +10,9 @@ from kafka import KafkaProducer
 
 from models import weights
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
 from models.items.signals import SignalRules
+from models.model import Model
 from models.records import Topics
 from models.weights import Manifest, Pointer
 
@@ -44,7 +45,7 @@ def made_model(
     catalogue = Catalogue(names or [f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = HRNN(config)
+        model = Model(config)
     blob = weights.pack(model, catalogue)
     manifest = weights.describe(
         blob, version=version, config=config, catalogue=catalogue, metrics={}, trained_at=1.0, data_watermark=1.0,

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.control import levels
-from models.encoders.hrnn import StepInputs
+from models.encoders.encoder import Gaps, Rows, StepInputs
 from models.users.state import HistoryEvent
 from models.weights import ServingModel
-
-Rows = npt.NDArray[np.int64]
-Gaps = npt.NDArray[np.float64]
 
 
 class Waves:
@@ -56,8 +51,7 @@ class Waves:
 
     def take(self) -> None:
         """Take all steps; to be called once, when all sequences are there."""
-        config = self._serving.model.config
-        width = config.state_width
+        encoder = self._serving.model.encoder
         counts = np.array(self._counts, np.int64)
         order = np.argsort(-counts, kind="stable")
         self._places = np.empty_like(order)
@@ -65,39 +59,33 @@ class Waves:
         longest = int(counts.max(initial=0))
         sizes = len(counts) - np.searchsorted(counts[order[::-1]], np.arange(longest + 1))  # of the waves, 0 first
         self._begins = np.concatenate(([0], np.cumsum(sizes)))
-        zeros = bytes(4 * width)
-        given = b"".join([self._states[number] or zeros for number in order.tolist()])
-        self._hs = torch.empty(int(self._begins[-1]), width)
-        self._hs[: len(counts)] = torch.frombuffer(bytearray(given), dtype=torch.float32).view(-1, width)
+        self._hs = torch.empty(int(self._begins[-1]), encoder.spec.state_width)
+        self._hs[: len(counts)] = encoder.spec.decode([self._states[number] for number in order.tolist()])
         if longest == 0:
             return
         first_steps = np.array(self._first_steps, np.int64)[order]
         steps = np.concatenate([first_steps[:size] + wave for wave, size in enumerate(sizes[1:].tolist())])
-        inputs = StepInputs(
-            torch.from_numpy(np.concatenate(self._items)[steps]),
-            torch.from_numpy(levels(np.array(self._gaps), config.control_bounds_s)[steps]),
-            torch.from_numpy(np.array(self._types, np.int64)[steps]),
-            torch.from_numpy(np.array(self._values, np.float32)[steps]),
+        inputs = encoder.spec.step_inputs(
+            np.concatenate(self._items)[steps],
+            np.array(self._gaps)[steps],
+            np.array(self._types, np.int64)[steps],
+            np.array(self._values, np.float32)[steps],
         )
         done, begins = 0, self._begins.tolist()
         for wave, size in enumerate(sizes[1:].tolist(), 1):
             h = self._hs[begins[wave - 1] : begins[wave - 1] + size]
             given_now = StepInputs(*(given[done : done + size] for given in inputs))
-            self._hs[begins[wave] : begins[wave] + size] = self._serving.model.step(h, given_now)
+            self._hs[begins[wave] : begins[wave] + size] = encoder.step(h, given_now)
             done += size
 
     def after(self, numbers: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """Gather states: sequences' numbers (N) and how many of their steps (N) -> (N, LH)."""
+        """Gather states: sequences' numbers (N) and how many of their steps (N) -> (N, S)."""
         where = self._begins[np.array(depths, np.int64)] + self._places[np.array(numbers, np.int64)]
         return self._hs[torch.from_numpy(where)]
 
     def asked(self, h: Tensor, pending: Sequence[HistoryEvent], rows: Rows, gaps_s: Gaps) -> Tensor:
-        """Take the provisional step: h (N, LH), N pending events, their rows, the gaps assumed (N) -> (N, LH)."""
-        serving = self._serving
-        inputs = StepInputs(
-            torch.from_numpy(rows),
-            torch.from_numpy(levels(gaps_s, serving.model.config.control_bounds_s)),
-            torch.tensor([serving.catalogue.type_row(event.event_type) for event in pending]),
-            torch.tensor([serving.catalogue.standardized(event.event_value) for event in pending]),
-        )
-        return serving.model.step(h, inputs)
+        """Take the provisional step: h (N, S), N pending events, their rows, the gaps assumed (N) -> (N, S)."""
+        encoder, catalogue = self._serving.model.encoder, self._serving.catalogue
+        types = [catalogue.type_row(event.event_type) for event in pending]
+        values = [catalogue.standardized(event.event_value) for event in pending]
+        return encoder.step(h, encoder.spec.step_inputs(rows, gaps_s, types, values))

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.encoders.hrnn import Decoder, Sparse
-from models.encoders.waves import Gaps, Rows, Waves
+from models.encoders.encoder import Gaps, Rows
+from models.encoders.waves import Waves
 from models.items.item_table import ItemTable
 from models.items.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
+from models.model import Decoder, Sparse
 from models.recommending.mask import MaskInputs, MaskRule, mask_of
 from models.recommending.top_k import ranked_lists
 from models.records import RankedItem, SignalSnapshot, snapshot_id
@@ -106,16 +107,16 @@ class Scoring:
         self.unknown_items = int(np.count_nonzero(self._pending_rows == 0))
         moved = [walk for walk in walks if walk.applied]
         counts = [len(walk.history) - 1 - walk.first for walk in moved]
-        hs = waves.after([walk.sequence for walk in moved], counts).numpy().astype("<f4", copy=False)
+        hs = model.model.encoder.spec.encode(waves.after([walk.sequence for walk in moved], counts))
         for walk, count, h in zip(moved, counts, hs, strict=True):
-            walk.h = h.tobytes()
+            walk.h = h
             walk.h_events += count
             walk.model_version = model.version
 
     def _begin(self, waves: Waves, walk: Walk, history_events: int) -> None:
         """Go on from the user's hidden state, or from the retained history if other weights made that."""
         history, state = walk.history, walk.state
-        width = 4 * self._model.model.config.state_width
+        width = self._model.model.encoder.spec.state_bytes
         if state is not None and state.model_version == self._model.version and len(state.h) in (0, width):
             h, walk.first, walk.h_events = state.h, max(0, walk.given - 1), state.h_events
         else:

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.control import level, levels
-from models.encoders.hrnn import StepInputs
 from models.oracle import fell_out, scores_for
 from models.recommending.scoring import Moment
 from models.users.earlier import fold
@@ -37,7 +35,7 @@ class Asked(NamedTuple):
     """A job, with what its user had come to."""
 
     job: Job
-    h: Tensor  # (LH,) before the last of the events
+    h: Tensor  # (S,) before the last of the events
     history: Sequence[HistoryEvent]  # up to and with it
 
     @property
@@ -77,7 +75,7 @@ def asked_by(model: ServingModel, replayed: Replayed, jobs: Sequence[Job]) -> It
         for user, first, hs in zip(some, firsts, _forward(model, chains), strict=True):
             for job in by_user[user]:
                 steps = job.events - 1 - first
-                before = hs[steps - 1] if steps > 0 else model.model.initial(1)[0]
+                before = hs[steps - 1] if steps > 0 else model.model.encoder.initial(1)[0]
                 asked.append(Asked(job, before, history_of(user)[: job.events]))
         for start in range(0, len(asked), LISTS_AT_ONCE):
             yield asked[start : start + LISTS_AT_ONCE]
@@ -85,7 +83,7 @@ def asked_by(model: ServingModel, replayed: Replayed, jobs: Sequence[Job]) -> It
 
 @torch.inference_mode()
 def _forward(model: ServingModel, histories: Sequence[Sequence[HistoryEvent]]) -> Tensor:
-    """Commit every event of many histories: -> (users, longest, H); what lies past a history's end is meaningless."""
+    """Commit every event of many histories: -> (users, longest, S); what lies past a history's end is meaningless."""
     longest = max(1, *(len(history) for history in histories))
     items = np.zeros((len(histories), longest), np.int64)
     types, gaps = np.zeros_like(items), np.zeros(items.shape)
@@ -97,27 +95,23 @@ def _forward(model: ServingModel, histories: Sequence[Sequence[HistoryEvent]]) -
             values[row, t] = model.catalogue.standardized(event.event_value)
             if t + 1 < len(history):
                 gaps[row, t] = history[t + 1].timestamp - event.timestamp
-    given = StepInputs(
-        torch.from_numpy(items),
-        torch.from_numpy(levels(gaps, model.model.config.control_bounds_s)),
-        torch.from_numpy(types),
-        torch.from_numpy(values),
-    )
-    return model.model.forward(model.model.initial(len(histories)), given, torch.zeros(items.shape, dtype=torch.bool))
+    encoder = model.model.encoder
+    given = encoder.spec.step_inputs(items, gaps, types, values)
+    return encoder.forward(encoder.initial(len(histories)), given, torch.zeros(items.shape, dtype=torch.bool))
 
 
 @torch.inference_mode()
 def compare(model: ServingModel, asked: Sequence[Asked], exclude_seen: bool) -> Iterator[tuple[Job, str]]:
     """Make lists of users with events again, under a model that looks at no signals; "" for those that are right."""
-    catalogue, bounds = model.catalogue, model.model.config.control_bounds_s
+    catalogue, encoder = model.catalogue, model.model.encoder
     pending = [one.history[-1] for one in asked]
-    given = StepInputs(
-        torch.tensor([catalogue.row(event.item_id) for event in pending]),
-        torch.tensor([level(one.job.gap_s, bounds) for one in asked]),
-        torch.tensor([catalogue.type_row(event.event_type) for event in pending]),
-        torch.tensor([catalogue.standardized(event.event_value) for event in pending]),
+    given = encoder.spec.step_inputs(
+        catalogue.rows([event.item_id for event in pending]),
+        np.array([one.job.gap_s for one in asked]),
+        [catalogue.type_row(event.event_type) for event in pending],
+        [catalogue.standardized(event.event_value) for event in pending],
     )
-    scores = model.model.scores(model.model.step(torch.stack([one.h for one in asked]), given))
+    scores = model.model.scores(encoder.step(torch.stack([one.h for one in asked]), given))
     if exclude_seen:
         for row, one in enumerate(asked):
             scores[row, list(map(catalogue.row, seen(one.history)))] = -torch.inf

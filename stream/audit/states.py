@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from models.oracle import forward_state
 from models.users import state
 from models.users.earlier import fold
@@ -119,9 +117,8 @@ def difference(expected: UserState, found: UserState, history: Sequence[HistoryE
     model = models.by_version.get(found.model_version)
     if model is None:
         return f"model_version: {found.model_version} is not on the models topic"
-    h = np.frombuffer(found.h, np.float32) if found.h else np.zeros(model.model.config.state_width, np.float32)
-    right = forward_state(model, history, found.h_events).numpy()
-    off = float(np.abs(h - right).max())
+    [h] = model.model.encoder.spec.decode([found.h])
+    off = float((h - forward_state(model, history, found.h_events)).abs().max())
     return "" if off <= H_TOLERANCE else f"h: off by {off:.2g} after {found.h_events} events"
 
 

@@ -14,7 +14,8 @@ from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
+from models.model import Model
 from models.records import BROKER_MAX_BYTES, RankedItem, Recommendation, Source, Topics, encode
 from models.weights import POINTER_KEY, Pointer, chunk_key, describe, manifest_key, pack, split
 from stream.clients.connection import administration
@@ -48,7 +49,7 @@ def publish(bootstrap: str, topics: Topics, version: str, *, torn: bool = False)
     torch.manual_seed(1)
     catalogue = Catalogue(["a", "b"], ["", "rating"], 0.0, 1.0)
     config = HRNNConfig(n_items=2, n_event_types=2, hidden_dimension=4)
-    blob = pack(HRNN(config), catalogue)
+    blob = pack(Model(config), catalogue)
     manifest = describe(
         blob,
         version=version,

@@ -8,9 +8,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from models.encoders.hrnn import HRNNConfig, StepInputs, add_sparse
+from models.config import ModelConfig
+from models.encoders.encoder import StepInputs
 from models.items.signal_table import NEIGHBOUR_ITEMS, LookedUp, SignalTable, successor_parts
 from models.items.signals import LAST_ITEMS, SignalRules
+from models.model import add_sparse
 from models.terms import repeats
 from models.users import earlier
 from models.users.earlier import EARLIER_ITEMS
@@ -71,11 +73,11 @@ class Asked:
     def __init__(self, learned: Learned, split: Split, live: Live, events: Ints) -> None:
         """Walk the events' users up to them; items that the model does not know have its default for new ones."""
         self._model, self._split, self._live = learned.model, split, live
-        encoded = encode(split.histories, learned.catalogue, self._model.config.control_bounds_s)
+        encoded = encode(split.histories, learned.catalogue, self._model.encoder.spec)
         before = events - 1
         h = states_before(learned, split.histories, encoded.inputs, before)
         at = torch.from_numpy(before)
-        self._h = self._model.step(h, StepInputs(*(tensor[at] for tensor in encoded.inputs)))
+        self._h = self._model.encoder.step(h, StepInputs(*(tensor[at] for tensor in encoded.inputs)))
         rows = torch.from_numpy(np.append(0, learned.catalogue.rows(split.item_ids)))
         self._matrix, self._bias = self._model.output_matrix[rows], self._model.bias[rows]
         earlier_known = self._model.config.earlier
@@ -124,7 +126,7 @@ class Asked:
 class Live:
     """Live signals: a table that is fed with a log's events, up to the one that is asked."""
 
-    def __init__(self, split: Split, config: HRNNConfig, *, frozen: bool = False) -> None:
+    def __init__(self, split: Split, config: ModelConfig, *, frozen: bool = False) -> None:
         """Begin before the log's first event; `frozen` signals stay as they are at the split."""
         self.table = SignalTable(config.signal_rules or SignalRules(half_lives_s=()), split.item_ids)
         self._order = split.histories.order.tolist()

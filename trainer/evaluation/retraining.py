@@ -19,7 +19,7 @@ import torch
 
 from models import weights
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN
+from models.model import Model
 from models.weights import ServingModel
 from trainer.data.histories import Ints
 from trainer.evaluation.hrnn import Asked, Hrnn, Live
@@ -132,7 +132,7 @@ def moments(split: Split, every_s: float, min_new_events: int) -> Sequence[float
     return found
 
 
-def _served(model: HRNN, catalogue: Catalogue, watermark: float) -> ServingModel:
+def _served(model: Model, catalogue: Catalogue, watermark: float) -> ServingModel:
     """Pack a model and unpack it, as on its way to a worker."""
     blob = weights.pack(model, catalogue)
     manifest = weights.describe(

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.control import level
-from models.encoders.hrnn import StepInputs
+from models.encoders.encoder import StepInputs
 from models.measures import mrr_at_k, ndcg_at_k, ranks, recall_at_k
 from models.recommending.mask import ItemMask
 from trainer.data.histories import Histories, Ints
@@ -77,19 +76,20 @@ def trials(histories: Histories, after: float) -> Ints:
 def evaluate(learned: Learned, histories: Histories, asked: Ints, asking_gap_s: float | None) -> Report:
     """Ask for lists after the events `asked`; `asking_gap_s` after each, or at None when the next event comes.
 
-    Waves of HRNN.step carry all users along, as in serving: the event just seen is not committed until the next
+    Waves of encoder steps carry all users along, as in serving: the event just seen is not committed until the next
     one tells the gap, and the list is made from a provisional step that is not kept.
     """
     model = learned.model
-    encoded = encode(histories, learned.catalogue, model.config.control_bounds_s)
+    spec = model.encoder.spec
+    encoded = encode(histories, learned.catalogue, spec)
     with torch.inference_mode():
         h = states_before(learned, histories, encoded.inputs, asked)
         events = torch.from_numpy(asked)
         inputs = StepInputs(*(tensor[events] for tensor in encoded.inputs))
         if asking_gap_s is not None:
-            assumed = level(asking_gap_s, model.config.control_bounds_s)
-            inputs = inputs._replace(level=torch.full_like(inputs.level, assumed))
-        h = model.step(h, inputs)
+            level, opens_session = spec.of_gaps(np.full(len(asked), asking_gap_s))
+            inputs = inputs._replace(level=level, opens_session=opens_session)
+        h = model.encoder.step(h, inputs)
         target = encoded.target[events]
         known = target > 0
         all_ranks = np.full(len(asked), UNKNOWN, np.int64)
@@ -126,8 +126,8 @@ def evaluate_popularity(histories: Histories, asked: Ints) -> Report:
 
 
 def states_before(learned: Learned, histories: Histories, inputs: StepInputs, asked: Ints) -> Tensor:
-    """Walk the users that are asked about -> the state (asked, LH) that each of these events found."""
-    model = learned.model
+    """Walk the users that are asked about -> the state (asked, S) that each of these events found."""
+    encoder = learned.model.encoder
     user_of = histories.users[asked]
     users = np.unique(user_of)
     last = np.full(histories.n_users, -1)
@@ -140,15 +140,15 @@ def states_before(learned: Learned, histories: Histories, inputs: StepInputs, as
     depth = asked - histories.bounds[user_of]
     by_depth = np.argsort(depth, kind="stable")
     cuts = np.searchsorted(depth[by_depth], np.arange(int(depth.max(initial=-1)) + 2))
-    found = torch.empty(len(asked), model.config.state_width)
-    h = model.initial(len(users))
+    found = torch.empty(len(asked), encoder.spec.state_width)
+    h = encoder.initial(len(users))
     for wave in range(len(cuts) - 1):
         here = by_depth[cuts[wave] : cuts[wave + 1]]
         found[here] = h[place[user_of[here]]]
         going = int(np.searchsorted(-steps, -wave, side="left"))  # users with more than `wave` steps to take
         if going:
             at = torch.from_numpy(histories.bounds[users[:going]] + wave)
-            h[:going] = model.step(h[:going], StepInputs(*(tensor[at] for tensor in inputs)))
+            h[:going] = encoder.step(h[:going], StepInputs(*(tensor[at] for tensor in inputs)))
     return found
 
 

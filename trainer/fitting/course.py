@@ -14,8 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.config import ModelConfig
 from models.control import DEFAULT_BOUNDS_S
-from models.encoders.hrnn import HRNN, HRNNConfig, StepInputs
+from models.encoders.encoder import StepInputs
+from models.encoders.hrnn import HRNNConfig
+from models.model import Model
 from trainer.data.histories import Histories, Ints
 from trainer.fitting import warm_start
 from trainer.fitting.descent import Descent
@@ -87,11 +90,11 @@ class Course:
             earlier=settings.repeats,
             net=settings.net,
         )
-        encoded = encode(histories, self.catalogue, config.control_bounds_s)
+        self.model = Model(config)
+        encoded = encode(histories, self.catalogue, self.model.encoder.spec)
         rows = encoded.inputs.item_idx.numpy()
         self._importance = _importance(histories, until, settings)
         shares = self._log_shares(rows, self._importance, config)
-        self.model = HRNN(config)
         self.warm = warm is not None and warm_start.fits(warm[0], config)
         if warm is not None and self.warm:
             before = self._log_shares(rows, _importance(histories, warm[1], settings), config)
@@ -165,7 +168,7 @@ class Course:
 
     def _losses(self, part: Part, lanes: Lanes) -> Iterator[tuple[Tensor, float]]:
         """Walk the lanes, the state carried from chunk to chunk but no gradient -> summed losses, summed weights."""
-        h = self.model.initial(lanes.width)
+        h = self.model.encoder.initial(lanes.width)
         chunks = lanes.chunks(self._settings.bptt, self._device)
         ahead = self._prepared(part, next(chunks, None))
         while ahead is not None:
@@ -174,7 +177,7 @@ class Course:
             if self.model.training and self._settings.item_dropout:
                 new = torch.rand(inputs.item_idx.shape, device=self._device) < self._settings.item_dropout
                 inputs = inputs._replace(item_idx=inputs.item_idx.masked_fill(new, 0))
-            hs = self.model(h, inputs, chunk.starts)  # (B, T, LH)
+            hs = self.model.encoder(h, inputs, chunk.starts)  # (B, T, S)
             h = hs[:, -1].detach()
             if prepared is None:
                 ahead = self._prepared(part, next(chunks, None))
@@ -221,7 +224,7 @@ class Course:
         return torch.where(unseen[:, None], whole[:1], matrix), torch.where(unseen, biases[:1], bias)
 
     @staticmethod
-    def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], config: HRNNConfig) -> Tensor:
+    def _log_shares(rows: Ints, weights: npt.NDArray[np.float64], config: ModelConfig) -> Tensor:
         """Say how often each row occurs: what a model that knows nothing else should answer (n_items + 1).
 
         One that is told the trends needs not be told twice: for it all are alike.

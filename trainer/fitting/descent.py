@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from models.encoders.hrnn import HRNN
+from models.model import Model
 
 CLIP = 1.0  # gradients of chunks where a lane holds one long history are a few times the usual
 RISE = 0.3  # of an epoch's steps the rate rises: Adam's first steps know little of how far to go
@@ -28,7 +28,7 @@ class Descent:
     """
 
     def __init__(
-        self, model: HRNN, rate: float, epoch_steps: int, *, epochs: int = 0, weight_decay: float = 0.0
+        self, model: Model, rate: float, epoch_steps: int, *, epochs: int = 0, weight_decay: float = 0.0
     ) -> None:
         """Begin; `epochs` of so many steps, 0 for nobody knows."""
         self._rate = rate

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from models.catalogue import VALUE_LIMIT, Catalogue
-from models.control import levels
-from models.encoders.hrnn import StepInputs
+from models.encoders.encoder import EncoderSpec, StepInputs
 from models.records import MAX_EVENT_VALUE
 from trainer.data.histories import Floats, Histories, Ints
 
@@ -27,19 +26,19 @@ class Encoded:
     has_next: Tensor  # bool: there is a next event, whatever it is
 
 
-def encode(histories: Histories, catalogue: Catalogue, bounds_s: tuple[float, ...]) -> Encoded:
-    """Look everything up at once; a level is that of the gap to the next event, 0 where there is none."""
+def encode(histories: Histories, catalogue: Catalogue, spec: EncoderSpec) -> Encoded:
+    """Look everything up at once; the gap is that to the next event, 0 where there is none."""
     rows = catalogue.rows(histories.item_ids)[histories.items]
     type_rows = np.array([catalogue.type_row(name) for name in (*histories.event_types, None)], np.int64)
     last = np.zeros(histories.n_events, bool)
     last[histories.bounds[1:] - 1] = True
     gaps = np.where(last, 0.0, np.diff(histories.times, append=0.0))
     return Encoded(
-        StepInputs(
-            item_idx=torch.from_numpy(rows),
-            level=torch.from_numpy(levels(gaps, bounds_s)),
-            type_idx=torch.from_numpy(type_rows[histories.types]),  # -1, none, is the last
-            value=torch.from_numpy(_standardized(histories.values, catalogue)),
+        spec.step_inputs(
+            rows,
+            gaps,
+            type_rows[histories.types],  # -1, none, is the last
+            _standardized(histories.values, catalogue),
         ),
         target=torch.from_numpy(np.where(last, 0, np.append(rows[1:], 0))),
         has_next=torch.from_numpy(~last),

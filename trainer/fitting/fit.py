@@ -1,4 +1,4 @@
-"""Fitting an HRNN: how long, from where, and when to stop. What a pass does is in course.py."""
+"""Fitting a model: how long, from where, and when to stop. What a pass does is in course.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN
+from models.model import Model
 from trainer.data.histories import Histories
 from trainer.fitting.course import Course
 from trainer.fitting.descent import Descent
@@ -42,7 +42,7 @@ class Epoch(NamedTuple):
 class Fitted:
     """A model and how it came about."""
 
-    model: HRNN  # in eval mode, on the processor
+    model: Model  # in eval mode, on the processor
     catalogue: Catalogue
     loss: float  # the last epoch's, weighted as in training
     valid_perplexity: float  # on the newest slice, at the real gaps; NaN if nothing in it could be asked
@@ -157,5 +157,5 @@ def _over(begun: float, settings: FittingSettings) -> bool:
     return time.monotonic() - begun > settings.train_max_s
 
 
-def _copied(model: HRNN) -> dict[str, Tensor]:
+def _copied(model: Model) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.encoders.hrnn import add_sparse
+from models.model import add_sparse
 from trainer.data.histories import Ints
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNNConfig
+from models.config import ModelConfig
 from models.items.signal_table import FLOOR, successor_parts
 from models.terms import repeats
 from models.users import earlier
@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.floating[Any]]
 class SignalReplay:
     """A log's signals as they were, to be read at any of its events."""
 
-    def __init__(self, histories: Histories, catalogue: Catalogue, config: HRNNConfig, device: torch.device) -> None:
+    def __init__(self, histories: Histories, catalogue: Catalogue, config: ModelConfig, device: torch.device) -> None:
         """Have the log counted, and name items as the catalogue does."""
         self.n_trends = config.n_trends
         self._config = config

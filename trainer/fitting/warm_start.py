@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.config import ModelConfig
+from models.model import Model
 from trainer.data.histories import Ints
 
-_PER_ITEM = ("item.weight", "decoder.weight")
-_PER_TYPE = ("event_type.weight",)
+_PER_ITEM = ("encoder.item.weight", "decoder.weight")
+_PER_TYPE = ("encoder.event_type.weight",)
 
 
 class Learned(Protocol):
     """Weights and the vocabulary that names their rows: a serving model, or a candidate."""
 
     @property
-    def model(self) -> HRNN:
+    def model(self) -> Model:
         """The weights."""
 
     @property
@@ -29,7 +30,7 @@ class Learned(Protocol):
         """What their rows mean."""
 
 
-def fits(old: Learned, config: HRNNConfig) -> bool:
+def fits(old: Learned, config: ModelConfig) -> bool:
     """Whether a model of this shape can begin with the old weights: only the vocabulary may differ."""
     same_but = dataclasses.replace(
         old.model.config, n_items=config.n_items, n_event_types=config.n_event_types, dropout=config.dropout
@@ -37,7 +38,7 @@ def fits(old: Learned, config: HRNNConfig) -> bool:
     return same_but == config
 
 
-def copy_weights(old: Learned, model: HRNN, catalogue: Catalogue, shares: Tensor, before: Tensor) -> None:
+def copy_weights(old: Learned, model: Model, catalogue: Catalogue, shares: Tensor, before: Tensor) -> None:
     """Copy the old weights into `model`; items that are new begin as the average item, gone ones drop out.
 
     `shares` and `before`, (n_items + 1) each, are how often the items occur (logarithms) now and when the old

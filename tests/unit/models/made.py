@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
+from models.model import Model
 from models.records import Event, Request, Source
 from models.users.state import HistoryEvent
 from models.users.walk import SourcedEvent, SourcedRequest
@@ -26,7 +27,7 @@ def serving(
     config = HRNNConfig(n_items, 2, hidden_dimension=hidden, layers=layers, **(shape if signals else {}))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = HRNN(config)
+        model = Model(config)
         with torch.no_grad():
             model.bias.normal_()
             if signals:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from models.encoders.hrnn import StepInputs
+from models.encoders.encoder import StepInputs
 from models.oracle import Outcome, forward_state, list_for, replay
 from models.sessions import SessionRules
 from models.users.state import HistoryEvent
@@ -44,10 +45,11 @@ def test_forward_state_is_forward() -> None:
         HistoryEvent("?", 60.0, None, None, 1),
         HistoryEvent("item-5", 90_000.0, "buy", 9.0, 2),
     ]
-    inputs = StepInputs(
-        torch.tensor([[4, 0]]), torch.tensor([[1, 3]]), torch.tensor([[1, 0]]), torch.tensor([[-1.0, 0.0]])
-    )
-    hs = MODEL.model(MODEL.model.initial(1), inputs, torch.zeros(1, 2, dtype=torch.bool))
+    encoder = MODEL.model.encoder
+    gaps = np.array([60.0, 90_000.0])
+    inputs = encoder.spec.step_inputs(np.array([4, 0]), gaps, [1, 0], [-1.0, 0.0])
+    one_user = StepInputs(*(given[None] for given in inputs))
+    hs = encoder(encoder.initial(1), one_user, torch.zeros(1, 2, dtype=torch.bool))
     assert torch.allclose(forward_state(MODEL, events, 2), hs[0, 1], atol=1e-6)
     assert torch.equal(forward_state(MODEL, events, 0), torch.zeros(7))
     with pytest.raises(ValueError, match="3 events"):

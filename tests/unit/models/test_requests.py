@@ -12,8 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.control import level
-from models.encoders.hrnn import StepInputs
 from models.items.signal_table import PARTS, SignalTable, successor_parts
 from models.oracle import answer_for, list_for
 from models.recommending.popularity import Popularity
@@ -83,14 +81,10 @@ def same_list(listed: Sequence[RankedItem], ranked: Sequence[RankedItem], places
 def successor_weights(states: States, at: float) -> torch.Tensor:
     """How much user u's state follows what comes after the last item, and its neighbours, by the equations."""
     pending = states[0, "u"].history[-1]
-    step = StepInputs(
-        torch.tensor([MODEL.catalogue.row(pending.item_id)]),
-        torch.tensor([level(at - pending.timestamp)]),
-        torch.zeros(1, dtype=torch.int64),
-        torch.zeros(1),
-    )
+    encoder, row = MODEL.model.encoder, MODEL.catalogue.row(pending.item_id)
+    step = encoder.spec.step_inputs(np.array([row]), np.array([at - pending.timestamp]), [0], [0.0])
     with torch.inference_mode():
-        return MODEL.model.mixture_of(MODEL.model.step(MODEL.model.initial(1), step))[1][0, : PARTS + 1]
+        return MODEL.model.mixture_of(encoder.step(encoder.initial(1), step))[1][0, : PARTS + 1]
 
 
 def same_scores(one: Sequence[RankedItem], other: Sequence[RankedItem]) -> bool:

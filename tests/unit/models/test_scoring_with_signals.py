@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
 from models.items.signal_table import SignalTable
 from models.items.signals import SignalRules
+from models.model import Model
 from models.recommending.popularity import Popularity
 from models.recommending.recommender import Decision, Recommender
 from models.recommending.scoring import Moment
@@ -19,7 +20,7 @@ def following_the_crowd() -> ServingModel:
     """A model whose scores are its signals alone."""
     shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0}
     config = HRNNConfig(5, 0, hidden_dimension=4, neighbours=True, repeats=True, earlier=True, net=False, **shape)
-    model, catalogue = HRNN(config), Catalogue([f"item-{n}" for n in range(5)])
+    model, catalogue = Model(config), Catalogue([f"item-{n}" for n in range(5)])
     blob = pack(model, catalogue)
     manifest = describe(
         blob,

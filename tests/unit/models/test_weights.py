@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from models import weights
 from models.catalogue import Catalogue
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
+from models.model import Model
 from models.weights import (
     BadWeights,
     Manifest,
@@ -35,6 +37,7 @@ from models.weights import (
 )
 from tests.unit.models.made import serving
 
+RECORDED = Path(__file__).parent / "recorded"
 SERVING = serving()
 BLOB = pack(SERVING.model, SERVING.catalogue)
 MANIFEST = SERVING.manifest
@@ -78,19 +81,30 @@ def test_the_same_model_is_the_same_bytes() -> None:
     assert pack(SERVING.model, SERVING.catalogue) == BLOB
 
 
+def test_a_model_that_an_earlier_release_published_is_read_and_written_the_same() -> None:
+    blob, manifest = (RECORDED / "hrnn.safetensors").read_bytes(), (RECORDED / "hrnn.json").read_bytes()
+    served = unpack(decode_manifest(manifest), blob)
+    assert pack(served.model, served.catalogue) == blob
+    again = describe(
+        blob, version="recorded", config=served.model.config, catalogue=served.catalogue, metrics={}, trained_at=1.0,
+        data_watermark=1.0, data_offsets={},
+    )  # fmt: skip
+    assert json.loads(msgspec.json.encode(again)) == json.loads(manifest)
+
+
 def test_a_tied_model_travels_without_a_decoder() -> None:
-    model = HRNN(HRNNConfig(3, hidden_dimension=4, tied=True))
+    model = Model(HRNNConfig(3, hidden_dimension=4, tied=True))
     catalogue = Catalogue(["a", "b", "c"])
     blob = pack(model, catalogue)
     manifest = describe(
         blob, version="t", config=model.config, catalogue=catalogue, metrics={}, trained_at=0.0,
         data_watermark=0.0, data_offsets={},
     )  # fmt: skip
-    assert torch.equal(unpack(manifest, blob).model.output_matrix, model.item.weight)
+    assert torch.equal(unpack(manifest, blob).model.output_matrix, model.encoder.item.weight)
 
 
 def test_training_counts_travel_and_those_of_an_older_blob_are_none() -> None:
-    model = HRNN(HRNNConfig(3, hidden_dimension=4))
+    model = Model(HRNNConfig(3, hidden_dimension=4))
     catalogue = Catalogue(["a", "b", "c"], item_counts=[5, 0, 2])
     blob = pack(model, catalogue)
     manifest = describe(
@@ -261,7 +275,7 @@ def test_keys_and_pointers_survive_their_bytes() -> None:
 
 
 def test_a_model_and_a_catalogue_that_do_not_fit_are_not_packed() -> None:
-    model = HRNN(HRNNConfig(2, 1, hidden_dimension=2))
+    model = Model(HRNNConfig(2, 1, hidden_dimension=2))
     with pytest.raises(ValueError, match="items"):
         pack(model, Catalogue(["a"], ["click"]))
     with pytest.raises(ValueError, match="event types"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.encoders.hrnn import HRNN
+from models.model import Model
 from models.records import SessionRecord, session_key
 from models.weights import ServingModel, describe, pack, unpack
 from trainer.data.histories import Histories, from_sessions
@@ -59,7 +59,7 @@ def quick(**given: object) -> FittingSettings:
 
 def served(learned: Learned, watermark: float, version: str = "v1", **metrics: float) -> ServingModel:
     """Pack a model and unpack it as a worker does."""
-    model: HRNN = learned.model
+    model: Model = learned.model
     blob = pack(model, learned.catalogue)
     manifest = describe(
         blob,

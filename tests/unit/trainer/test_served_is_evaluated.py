@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
 from models.items.signal_table import SignalTable
+from models.model import Model
 from models.recommending.popularity import Popularity
 from models.recommending.recommender import Recommender
 from models.recommending.scoring import Moment
@@ -41,7 +42,7 @@ def test_what_an_evaluation_scores_is_what_a_worker_lists(
     shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0}
     shape |= {"neighbours": True, "repeats": True, "earlier": True, "hidden_dimension": 6, "layers": layers}
     torch.manual_seed(seed)
-    model = HRNN(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
+    model = Model(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
     torch.nn.init.normal_(model.mixture.weight)
     torch.nn.init.normal_(model.bias)
     learned = Fitted(model.requires_grad_(False), catalogue, 0.0, 0.0, 0, 0.0, False)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.encoders.hrnn import HRNN, HRNNConfig
+from models.encoders.hrnn import HRNNConfig
+from models.model import Model
 from trainer.fitting.descent import Descent
 
 Weights = dict[str, torch.Tensor]
 
 
-def made(layers: int = 1) -> HRNN:
+def made(layers: int = 1) -> Model:
     torch.manual_seed(0)
-    return HRNN(HRNNConfig(5, hidden_dimension=4, layers=layers, repeats=True))
+    return Model(HRNNConfig(5, hidden_dimension=4, layers=layers, repeats=True))
 
 
-def weights(model: HRNN) -> Weights:
+def weights(model: Model) -> Weights:
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
 
 
-def total(model: HRNN, weight: float = 1.0) -> torch.Tensor:
+def total(model: Model, weight: float = 1.0) -> torch.Tensor:
     """Make a loss whose gradient is the same everywhere, so that Adam goes the whole rate each step."""
     return sum((tensor.sum() for tensor in model.parameters()), torch.zeros(())) * weight
 
@@ -30,7 +31,7 @@ def test_weight_decay_leaves_what_only_some_items_have_alone() -> None:
     before = weights(model)
     Descent(model, 0.1, 0, weight_decay=0.5).step(total(model, weight=0.0))
     decayed = {name for name, tensor in model.named_parameters() if not torch.equal(tensor, before[name])}
-    cells = {f"{cell}.weight_{side}" for cell in ("cell", "upper.0") for side in ("ih", "hh")}
+    cells = {f"{cell}.weight_{side}" for cell in ("encoder.cell", "encoder.upper.0") for side in ("ih", "hh")}
     assert decayed == {*cells, "out.weight"}
     torch.testing.assert_close(model.out.weight, before["out.weight"] * (1 - 0.1 * 0.04 * 0.5))  # a rate at its rise
 
@@ -51,7 +52,7 @@ def test_the_mean_of_the_last_weights_is_lent_and_given_back() -> None:
 
 
 def test_the_rate_rises_and_falls_where_the_end_is_known_and_stays_where_it_is_not() -> None:
-    def strides(descent: Descent, model: HRNN, steps: int) -> list[float]:
+    def strides(descent: Descent, model: Model, steps: int) -> list[float]:
         gone = []
         for _ in range(steps):
             before = model.out.bias[0].item()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.catalogue import VALUE_LIMIT
+from models.encoders.encoder import EncoderSpec
 from models.records import MAX_EVENT_VALUE
 from tests.unit.trainer.made import Row, circles, quick, served, session
 from trainer.data.histories import Histories, from_sessions
@@ -29,7 +30,7 @@ def test_any_value_leaves_a_finite_mean_and_deviation_and_inputs(odd: tuple[floa
     catalogue = build_catalogue(histories, np.arange(histories.n_events))
     assert math.isfinite(catalogue.value_mean)
     assert 0 < catalogue.value_std < math.inf
-    inputs = encode(histories, catalogue, ()).inputs.value
+    inputs = encode(histories, catalogue, EncoderSpec(1)).inputs.value
     assert bool(inputs.isfinite().all())
     assert float(inputs.abs().max()) <= VALUE_LIMIT
     served_values = [catalogue.standardized(None if math.isnan(v) else v) for v in histories.values.tolist()]
@@ -46,7 +47,7 @@ def test_values_within_the_limit_are_not_changed() -> None:
 def test_values_that_differ_by_next_to_nothing_are_standardized_without_a_warning() -> None:
     histories = valued(0.0, 5e-324, 1e12)
     catalogue = build_catalogue(histories, np.arange(2))
-    assert bool(encode(histories, catalogue, ()).inputs.value.isfinite().all())
+    assert bool(encode(histories, catalogue, EncoderSpec(1)).inputs.value.isfinite().all())
 
 
 def test_one_absurd_value_leaves_a_model_that_the_gate_lets_pass() -> None:

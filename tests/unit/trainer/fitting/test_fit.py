@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     one, same, other = (fit(histories, cutoff, quick(epochs=2, seed=seed)) for seed in (1, 1, 2))
     for name, tensor in one.model.state_dict().items():
         assert torch.equal(tensor, same.model.state_dict()[name])
-    assert not torch.equal(one.model.item.weight, other.model.item.weight)
+    assert not torch.equal(one.model.encoder.item.weight, other.model.encoder.item.weight)
 
 
 def test_fitting_leaves_the_random_numbers_of_others_alone() -> None:
