@@ -1,4 +1,4 @@
-"""Reading records that others write: JSON of a known shape, ids, times, and the error that says what is wrong."""
+"""Reading records that others write: JSON of a known shape, ids, times, and the error that tells what is wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def decoded(decoder: msgspec.json.Decoder[T], value: bytes | None, kind: str, mo
 
 
 def check_id(name: str, text: str) -> None:
-    """Raise BadRecord for what is no id of an item, a user or a request."""
+    """Raise BadRecord for what is not an id of an item, a user or a request."""
     if not 0 < len(text) <= MAX_ID_CHARS:
         raise BadRecord("bad_id", f"{name} has {len(text)} characters; 1 to {MAX_ID_CHARS} are allowed")
     if "\0" in text:  # Faust keeps a record of its own beside the users', under a key with a NUL
@@ -51,7 +51,7 @@ def check_id(name: str, text: str) -> None:
 
 
 def check_time(name: str, time_s: float) -> None:
-    """Raise BadRecord for what is no Unix time in seconds."""
+    """Raise BadRecord for what is not a Unix time in seconds."""
     if not 0 <= time_s < 1e20:  # 1e20 ns are the year 5138; NaN is refused, too
         raise BadRecord("bad_timestamp", f"{name} {time_s:.15g} is no Unix time in seconds")
     for least, unit, divisor in _FINER_UNITS:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from models.facts.schema import ID_OF, BadSchema, Kind, Schema, parse_schema
 from models.items.signals import SignalRules
 from models.records import Topics
 from models.sessions import SessionRules
@@ -18,7 +19,7 @@ MIN_KEY_BYTES = 16  # fewer could be guessed
 
 
 class KafkaSettings(KafkaAccess):
-    """Where Kafka is, and how long a member of the group may be silent."""
+    """Where Kafka is, how long a member of the group may be silent, and what the facts on the topics look like."""
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
 
@@ -44,6 +45,27 @@ class KafkaSettings(KafkaAccess):
         description="holds the secret that forwarded records are signed by, the same for all workers and the audit; "
         "none: derived from the cluster's id, which keeps accidents out but no attacker",
     )
+
+    items_schema: FilePath | None = Field(
+        None, description="names the attributes of items, in Amazon Personalize's form; none: any are taken"
+    )
+    users_schema: FilePath | None = Field(None, description="likewise of users")
+
+    @model_validator(mode="after")
+    def _schemas(self) -> Self:
+        for kind in ID_OF:
+            self.schema_of(kind)
+        return self
+
+    def schema_of(self, kind: Kind) -> Schema | None:
+        """Read the schema of items or of users; None if none is set. Raises ValueError naming the setting."""
+        path: Path | None = getattr(self, f"{kind}_schema")
+        if path is None:
+            return None
+        try:
+            return parse_schema(path.read_bytes(), kind)
+        except (BadSchema, OSError) as error:
+            raise ValueError(f"HRNN_{kind.upper()}_SCHEMA={path}: {error}") from None
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

@@ -28,7 +28,7 @@ class _Seen:
 
 
 class Inference:
-    """Takes rows in, one after the other, and says what schema they have."""
+    """Takes rows in, one after the other, and returns the schema that they have."""
 
     def __init__(self, kind: Kind) -> None:
         """Begin without rows."""
@@ -53,7 +53,7 @@ class Inference:
                 seen.listed |= isinstance(value, list)
 
     def schema(self) -> Schema:
-        """Give the schema of all rows so far."""
+        """Return the schema of all rows so far."""
         reserved = RESERVED[self._kind]
         fields = [Field(ID_OF[self._kind], "string")]
         for name, seen in self._seen.items():
@@ -85,7 +85,7 @@ def _type_of_text(text: str) -> str:
 
 
 def _common(types: set[str]) -> str:
-    """Find the narrowest type that holds values of all of these."""
+    """Return the narrowest type that holds values of all of these."""
     if len(types) == 1:
         return next(iter(types))
     if types and types <= {"int", "long"}:
@@ -94,6 +94,6 @@ def _common(types: set[str]) -> str:
 
 
 def _is_categorical(seen: _Seen) -> bool:
-    """Tell names from text: names come again."""
+    """Return whether values are names rather than text: names repeat."""
     few = len(seen.distinct) <= max(SURELY_CATEGORIES, seen.values // 2)
     return seen.listed or (few and seen.longest <= MAX_CATEGORY_CHARS)

@@ -70,31 +70,31 @@ class Field:
             try:
                 value = int(text) if self.type in _RANGES else float(text)
             except ValueError:
-                raise ValueError(f"{_shown(text)} is no {self.type}") from None
+                raise ValueError(f"{_shown(text)} is not of type {self.type}") from None
         if why := self.why_not(value):
             raise ValueError(why)
         return value
 
     def why_not(self, value: Value) -> str:
-        """Say why a value is not of the field's type, "" if it is."""
+        """Return why a value is not of the field's type, "" if it is."""
         if self.type == "string":
             return self._why_no_string(value)
         if self.type == "boolean":
             return "" if isinstance(value, bool) else f"{_shown(value)} is neither true nor false"
         if isinstance(value, bool) or not isinstance(value, int if self.type in _RANGES else (int, float)):
-            return f"{_shown(value)} is no {self.type}"
+            return f"{_shown(value)} is not of type {self.type}"
         if self.type in _RANGES and not -_RANGES[self.type] <= value < _RANGES[self.type]:
             return f"{_shown(value)} is too large for {self.type}"
         # written so that NaN is refused, too
         if (self.type == "float" and not abs(value) <= MAX_FLOAT) or not abs(value) < float("inf"):
-            return f"{_shown(value)} is no {self.type}: it is not finite, or too large"
+            return f"{_shown(value)} is not of type {self.type}: it is not finite, or too large"
         return ""
 
     def _why_no_string(self, value: Value) -> str:
         if isinstance(value, list) and not self.categorical:
             return "a list of strings, and the field is not categorical"
         if not isinstance(value, str | list):
-            return f"{_shown(value)} is no string"
+            return f"{_shown(value)} is not a string"
         length = len(value) if isinstance(value, str) else len("|".join(value))
         most = MAX_CATEGORY_CHARS if self.categorical else MAX_TEXT_CHARS
         return f"{length} characters; at most {most} are allowed" if length > most else ""
@@ -109,11 +109,11 @@ class Schema:
 
     @property
     def attributes(self) -> tuple[Field, ...]:
-        """Give the fields that a record has among its attributes."""
+        """Return the fields that a record has among its attributes."""
         return tuple(field for field in self.fields if field.name not in RESERVED[self.kind])
 
     def field(self, name: str) -> Field | None:
-        """Look a field up."""
+        """Return a field by its name; None if there is none."""
         return next((field for field in self.fields if field.name == name), None)
 
     def written(self) -> str:
@@ -146,10 +146,10 @@ def parse_schema(text: bytes, kind: Kind) -> Schema:
     try:
         record = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadSchema("", f"the schema is no JSON: {error}", "write it as Amazon Personalize's schemas are") from None
+        raise BadSchema("", f"the schema is not JSON: {error}", "write it as Amazon Personalize's are") from None
     listed = record.get("fields") if isinstance(record, dict) else None
     if not isinstance(listed, list) or record.get("type") != "record":
-        raise BadSchema("", "the schema is no Avro record", 'it needs "type": "record" and a list of "fields"')
+        raise BadSchema("", "the schema is not an Avro record", 'it needs "type": "record" and a list of "fields"')
     fields = tuple(_field(written, kind) for written in listed)
     names = [field.name for field in fields]
     for name in names:
@@ -170,7 +170,7 @@ def _field(written: Any, kind: Kind) -> Field:
         raise BadSchema("", f"a field without a name: {_shown(written)}", 'give it a "name"')
     name = written["name"]
     if not _NAME.fullmatch(name):
-        raise BadSchema(name, "it is no name", "use letters, digits and _, and no digit first")
+        raise BadSchema(name, "it is not a name", "use letters, digits and _, and no digit first")
     plain, nullable = _type(name, written.get("type"))
     marks = {mark: written.get(mark, False) for mark in ("categorical", "textual")}
     for mark, value in marks.items():

@@ -1,4 +1,4 @@
-"""Send a file of events to `interactions`, as any producer of one's own would."""
+"""Send the rows of a file to a topic, as any producer of one's own would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from kafka.errors import KafkaError
 from models.records import Event
 from stream.clients.connection import client_options, explained, require_topic
 from stream.commands.failures import Failure
-from stream.files.events import FileEvent
 
 PACE_S = 0.02  # how finely a rate is kept: by small bursts, as a sleep a record would cost more than sending it
 
@@ -23,18 +22,19 @@ def value_of(event: Event) -> bytes:
     return msgspec.json.encode(record)
 
 
-def send_events(
+def send_rows(
     bootstrap: str,
     topic: str,
-    rows: Iterable[FileEvent],
+    rows: Iterable[tuple[str, bytes]],
     *,
+    what: str,
     rate: float | None = None,
     progress: Callable[[int], None] = lambda sent: None,
 ) -> int:
-    """Send each row, keyed by its user, and return how many the broker has acknowledged.
+    """Send each row, a key and a value, and return how many the broker has acknowledged.
 
-    `rate` is in events a second. `progress` is told the number handed over so far. Raises Failure when the
-    broker refuses a record or is gone.
+    `rate` is in rows a second; `what` names them. `progress` is told the number handed over so far. Raises Failure when
+    the broker refuses a record or is gone.
     """
     require_topic(bootstrap, topic)
     refused: list[BaseException] = []
@@ -50,12 +50,12 @@ def send_events(
         )
         try:
             began = time.monotonic()
-            for row in rows:
+            for key, value in rows:
                 if rate is not None:
                     ahead = sent / rate - (time.monotonic() - began)
                     if ahead > PACE_S:
                         time.sleep(ahead)
-                future = producer.send(topic, key=row.event.user_id.encode(), value=row.value)
+                future = producer.send(topic, key=key.encode(), value=value)
                 future.add_errback(refused.append)
                 sent += 1
                 if sent % 256 == 0:
@@ -66,7 +66,7 @@ def send_events(
             progress(sent)
         except Failure as failure:
             producer.flush()
-            before = f"{sent} events before it were sent" if sent else "nothing was sent"
+            before = f"{sent} {what} before it were sent" if sent else "nothing was sent"
             raise Failure(failure.what, f"{failure.remedy}; {before}", exit_code=failure.exit_code) from None
         finally:
             producer.close()

@@ -30,6 +30,7 @@ OWN_VARIABLES = {
 READ_BY_COMMANDS = (
     *(*KafkaAccess.model_fields, "kafka_bootstrap", "topic_prefix", "partitions", "replication"),
     *("origin_key", "origin_key_file"),  # the audit and the doctor
+    *("items_schema", "users_schema"),  # produce
 )
 
 

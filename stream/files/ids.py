@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from itertools import chain
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from stream.files.bad_file import BadRow, explained, refuse_other_text
-from stream.files.events import split_rows
 from stream.files.layout import Layout, table_of
+from stream.files.rows import buffered, split_rows
 
 
 def read_ids(source: BinaryIO, column: str, *, name: str, layout: Layout | None = None) -> Iterator[str]:
     """Read one column of a CSV file; raises Failure naming the file and the line that is wrong."""
-    lines = source if isinstance(source, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, source))
-    line = 1
+    lines, line = buffered(source), 1
     with explained(name, lambda: line, lines):
         first = lines.readline()
         try:

@@ -162,6 +162,9 @@ def _remedy(text: str, cells: list[str], layout: Layout, required: tuple[str, ..
             proposed.append(f"{by_role[name]}={guess}")
     if sum(not part.startswith("value") for part in proposed) == len(required):
         return f"say which columns they are: --columns {','.join(proposed)}"
+    if required != REQUIRED:
+        name = required[0]
+        return f"it needs a column {name}; or say which one that is: --columns {by_role[name]}=NAME"
     return (
         "the columns are USER_ID,ITEM_ID,TIMESTAMP and, if you like, EVENT_TYPE,EVENT_VALUE; "
         "or say which they are: --columns user=NAME,item=NAME,time=NAME"

@@ -7,12 +7,14 @@ from typing import Any, BinaryIO
 
 from stream.commands.failures import Failure
 from stream.files.bad_file import BAD_FILE, DAMAGED_FILE
-from stream.files.layout import Layout, table_of
+from stream.files.layout import REQUIRED, Layout, table_of
 
 ROWS_AT_ONCE = 8192
 
 
-def parquet_rows(source: BinaryIO, layout: Layout) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_rows(
+    source: BinaryIO, layout: Layout, required: tuple[str, ...] = REQUIRED
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Return each row's number, from 1, and its cells by column name; raises Failure for a file that can't be read."""
     try:
         import pyarrow as arrow
@@ -27,7 +29,7 @@ def parquet_rows(source: BinaryIO, layout: Layout) -> Iterator[tuple[int, dict[s
         # parquet begins at its end, so a pipe has to be read whole
         file = parquet.ParquetFile(arrow.BufferReader(source.read()))
         names = [name for name in file.schema_arrow.names if "," not in name]
-        table = table_of(Layout(columns=layout.columns), ",".join(names).encode())
+        table = table_of(Layout(columns=layout.columns), ",".join(names).encode(), required)
         named = dict(zip(names, table.columns, strict=True))
         number = 0
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):

@@ -138,6 +138,35 @@ def test_a_wrong_line_stops_a_file_before_anything_is_sent(
     assert list(read_to_end(kafka, f"{topic_prefix}interactions")) == []
 
 
+def test_items_and_users_are_sent_before_the_events_by_an_inferred_schema(
+    hrnn: Hrnn, kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    assert hrnn("topics", "create").returncode == 0
+    files = {
+        "items": "ITEM_ID,TITLE,GENRES,AVAILABLE\ni,One,War|Drama,true\nj,Two,War,false\n",
+        "users": "USER_ID,AGE\nu,30\n",
+        "events": "USER_ID,ITEM_ID,TIMESTAMP\nu,i,1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    items, users, events = (str(tmp_path / name) for name in files)
+    answer = hrnn("produce", events, "--items", items, "--users", users)
+    assert answer.returncode == 0, answer.stderr
+    sent = [line.split(" at ")[0] for line in answer.stderr.splitlines() if " sent to " in line]
+    topics = Topics(topic_prefix)
+    assert sent == [
+        f"2 items sent to {topics.items}",
+        f"1 users sent to {topics.users}",
+        f"1 events sent to {topics.interactions}",
+    ]
+    held = {record.key: json.loads(record.value) for record in read_to_end(kafka, topics.items)}
+    assert held[b"j"] == {"item_id": "j", "title": "Two", "available": False, "attributes": {"GENRES": "War"}}
+    schema = tmp_path / "schema.json"
+    schema.write_text(answer.stdout[: answer.stdout.index("}\n{") + 2])
+    again = hrnn("produce", "--items", "-", stdin=files["items"], HRNN_ITEMS_SCHEMA=str(schema))
+    assert (again.returncode, again.stdout) == (0, ""), again.stderr
+
+
 def test_standard_input_is_sent_up_to_the_wrong_line(hrnn: Hrnn, kafka: str, topic_prefix: str) -> None:
     hrnn("topics", "create")
     answer = hrnn("produce", "-", stdin='{"user_id":"u","item_id":"i","timestamp":1}\n{"user_id":"u"}\n')

@@ -46,8 +46,8 @@ def test_what_is_written_is_read_again(fields: list[tuple[str, str, bool, bool]]
 
 
 WRONG: dict[str, tuple[bytes, Kind, str, str]] = {  # text, kind, field, what is said
-    "no JSON": (b"{", "items", "", "no JSON"),
-    "not UTF-8": (b"\xff", "items", "", "no JSON"),
+    "no JSON": (b"{", "items", "", "not JSON"),
+    "not UTF-8": (b"\xff", "items", "", "not JSON"),
     "no record": (b'{"type":"enum","fields":[]}', "items", "", '"type": "record"'),
     "no list": (b'{"type":"record","fields":{}}', "items", "", "Avro record"),
     "no id": (b'{"type":"record","fields":[]}', "items", "ITEM_ID", 'add {"name": "ITEM_ID", "type": "string"}'),
@@ -110,10 +110,10 @@ def test_a_cell_becomes_a_value_of_the_field_s_type(kind: str, text: str, value:
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
-        ("int", "1.5", "'1.5' is no int"),
+        ("int", "1.5", "'1.5' is not of type int"),
         ("int", str(2**31), "too large for int"),
         ("long", str(2**63), "too large for long"),
-        ("float", "much", "'much' is no float"),
+        ("float", "much", "'much' is not of type float"),
         ("float", "nan", "not finite"),
         ("float", "1e39", "too large"),
         ("double", "inf", "not finite"),

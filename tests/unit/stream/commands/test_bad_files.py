@@ -217,3 +217,38 @@ def test_what_can_not_be_meant_is_refused(hrnn: Run, tmp_path: Path, option: tup
     status, _, err = hrnn("evaluate", "--interactions", str(path), *option)
     assert status == 2
     assert err.startswith(f"error: {said}")
+
+
+def test_a_wrong_file_of_facts_is_named_and_nothing_is_sent(
+    hrnn: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No broker is asked, though the file of events is right."""
+    events, items, schema = tmp_path / "events", tmp_path / "items", tmp_path / "schema.json"
+    events.write_bytes(HEADER + ROWS)
+    items.write_bytes(b"ITEM_ID,YEAR\n1,1999\n2,soon\n")
+    schema.write_text('{"type":"record","fields":[{"name":"ITEM_ID","type":"string"},{"name":"YEAR","type":"int"}]}')
+    monkeypatch.setenv("HRNN_ITEMS_SCHEMA", str(schema))
+    status, out, err = hrnn("produce", str(events), "--items", str(items), "--bootstrap", "127.0.0.1:1")
+    assert (status, out) == (2, "")
+    error, remedy = err.splitlines()
+    assert error == f"error: {items}, line 3: YEAR: 'soon' is not of type int"
+    assert remedy == "remedy: correct the line, or the type of YEAR in the schema"
+    schema.write_text('{"type":"record","fields":[{"name":"ITEM_ID","type":"string"},{"name":"A","type":"text"}]}')
+    status, _, err = hrnn("produce", "--items", str(items))
+    assert status == 2
+    assert f"HRNN_ITEMS_SCHEMA={schema}: field A: its type is 'text'; use one of string, int" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing to send"),
+        (["-", "--items", "-"], "standard input can be one file alone"),
+        (["e", "--items", "i", "--columns", "item=id"], "--columns can't be of several files"),
+        (["--users", "nope.csv"], "can't read nope.csv: No such file or directory"),
+    ],
+)
+def test_files_that_can_not_be_sent_together_are_refused(hrnn: Run, arguments: list[str], said: str) -> None:
+    status, out, err = hrnn("produce", *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {said}")
