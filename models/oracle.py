@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.items.signal_table import NEIGHBOUR_ITEMS, successor_parts
+from models.items.signal_table import FLOOR, NEIGHBOUR_ITEMS, successor_parts
+from models.items.signals import SignalRecord
 from models.recommending.scoring import Moment
 from models.records import RankedItem
 from models.sessions import Placement, SessionRules, place
@@ -239,6 +240,18 @@ def answer_for(
         return list_for(model, history, places, gap_s, exclude_seen, history_events, h_events, earlier)
     with torch.inference_mode():
         return _ranked(model, model.model.scores(model.model.encoder.initial(1))[0].numpy().astype(np.float64), places)
+
+
+def trend_list_for(
+    records: Mapping[str, SignalRecord], half_life_s: float, at: float, places: int, had: Collection[str] = ()
+) -> list[RankedItem]:
+    """Make the list of a recipe that ranks by one trend, of items' newest signals, without what the user has `had`."""
+    scored = []
+    for item_id, record in records.items():
+        count = record.counts[record.half_lives_s.index(half_life_s)] * 0.5 ** ((at - record.at) / half_life_s)
+        if count > FLOOR and item_id not in had:
+            scored.append(RankedItem(item_id, math.log(count / FLOOR)))
+    return sorted(scored, key=lambda item: -item.score)[:places]
 
 
 def _ranked(model: ServingModel, scores: npt.NDArray[np.float64], places: int) -> list[RankedItem]:

@@ -40,7 +40,7 @@ of at least 1e-12 is finite in float32.
 """
 
 POPULARITY = "popularity"
-"""The `model_version` of a list that was made before any model was published."""
+"""The `model_version` of a list that no model made: before one was published, or by a recipe that reads none."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """The time that the list is for; None is when the broker took the request."""
     k: int | None = None
     """How many items are wanted."""
+    recipe: str | None = None
+    """What the list is made by (see models/recommending/recipes.py): `next`, the default, `popular` or `trending`."""
+    window: str | None = None
+    """How far back `trending` looks, such as 30m, 3h or 1d: the counted half-life nearest to it is read."""
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -208,6 +212,10 @@ class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The id of the signal snapshot (see `snapshot_id`); None for a list made without signals."""
     snapshot: SignalSnapshot | None = None
     """What the id stands for: in the first list of a batch, for all of the batch."""
+    recipe: str | None = None
+    """The recipe that a request asked for; None is `next`, which follows a user's events."""
+    half_life_s: float | None = None
+    """The half-life of the counts that the recipe ranked by."""
     error: str | None = None
     """Why a request was refused, "reason: detail"; there are no items then, and the user's list before stands."""
 

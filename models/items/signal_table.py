@@ -186,6 +186,13 @@ class SignalTable:
         levels = self._levels[:-1, : self.n_rows]
         return np.maximum(levels - (self._rates[:-1] * t + _LN_FLOOR)[:, None], 0.0).astype(np.float32)
 
+    def trend(self, half_life_s: float, t: float) -> Floats:
+        """Read one trend, of any half-life that is counted, the successors' included: (rows,), as in `trends`."""
+        number = self._half_lives_s.index(half_life_s)
+        levels = self._levels[number, : self.n_rows] - (self._rates[number] * t + _LN_FLOOR)
+        above: Floats = np.maximum(levels, 0.0).astype(np.float32)
+        return above
+
     def levels(self, row: int) -> Doubles:
         """Give a row's levels (K), which `trends` reads: log(count) + t * ln 2 / T, of any t."""
         return self._levels[:-1, row]

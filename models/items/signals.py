@@ -67,6 +67,10 @@ class SignalRules:
         """Name what occurrences decay by: the trends' half-lives, and the successors', which are held against them."""
         return (*self.half_lives_s, self.successor_half_life_s)
 
+    def nearest_half_life_s(self, wanted_s: float) -> float:
+        """Choose from the counted half-lives the one nearest to a duration, by their ratio."""
+        return min(self.counted_half_lives_s, key=lambda counted_s: abs(math.log(counted_s / wanted_s)))
+
     @cached_property
     def all_half_lives_s(self) -> list[float]:
         """List the counts' half-lives, then the successors', as states and records carry them; nobody changes it."""

@@ -1,6 +1,6 @@
 """Which items a list leaves out: the rules of a recipe, composed into one mask.
 
-A rule is a function of `MaskInputs`; a recipe names its rules (see models/recommending/recipes.py).
+A rule is a function of a `ListBatch`; a recipe names its rules (see models/recommending/recipes.py).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class ItemMask(NamedTuple):
         held[self.lists, self.rows] = -math.inf
 
 
-class MaskInputs(NamedTuple):
-    """What the rules look at, of B lists."""
+class ListBatch(NamedTuple):
+    """B lists to be made: what rules and recipes look at."""
 
     n_lists: int
     items: ItemTable
@@ -59,15 +59,15 @@ class MaskInputs(NamedTuple):
     had: Rows  # (N,) a row that its user has had, in the retained history or before; 0 if it has no score
 
 
-MaskRule = Callable[[MaskInputs], ItemMask]
+MaskRule = Callable[[ListBatch], ItemMask]
 """Says what lists leave out."""
 
 
-def not_had(inputs: MaskInputs) -> ItemMask:
+def not_had(lists: ListBatch) -> ItemMask:
     """Leave out what each list's user has had."""
-    return ItemMask(lists=inputs.had_by, rows=inputs.had)
+    return ItemMask(lists=lists.had_by, rows=lists.had)
 
 
-def mask_of(rules: Iterable[MaskRule], inputs: MaskInputs) -> ItemMask:
+def mask_of(rules: Iterable[MaskRule], lists: ListBatch) -> ItemMask:
     """Compose rules into one mask."""
-    return ItemMask.joined(rule(inputs) for rule in rules)
+    return ItemMask.joined(rule(lists) for rule in rules)

@@ -18,9 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from models.items.live_items import LiveItems
-from models.items.signals import Transition
-from models.recommending.mask import not_had
+from models.items.signal_reading import SignalReading
+from models.items.signal_table import SignalTable
+from models.items.signals import SignalRules, Transition
 from models.recommending.popularity import Popularity
+from models.recommending.recipes import NEXT, RECIPES, lists_by, recipe_of
 from models.recommending.scoring import Moment, Scoring
 from models.records import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
 from models.sessions import Placement, SessionRules
@@ -116,7 +118,6 @@ class Recommender:
         self.rules = rules
         self._top_k = top_k
         self._exclude_seen = exclude_seen
-        self._rules = (not_had,) if exclude_seen else ()
         self._history_events = history_events
         self._asking_gap_s = asking_gap_s
         self._earlier_items = earlier_items
@@ -164,7 +165,7 @@ class Recommender:
                 lists.append(self._popular(ask, popularity, self._top_k, taken))
         if model is not None and asks:
             scoring = Scoring(model, [walk for walk in walks.values() if walk.applied], asks, self._history_events)
-            lists = scoring.lists(self._top_k, self._rules, self._asking_gap_s, moment)
+            lists = scoring.lists(self._top_k, RECIPES[NEXT].rules_for(self._exclude_seen), self._asking_gap_s, moment)
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
         version = POPULARITY if model is None else model.version
@@ -187,49 +188,79 @@ class Recommender:
         requests: Sequence[SourcedRequest],
         generated_at: float,
         moment: Moment | None = None,
+        signals: SignalReading | None = None,
     ) -> list[Recommendation]:
         """List what each request asks for, in their order; no state is changed, and nothing is counted.
 
-        A list is what `decide` would have made of the user's newest event, had the time of asking been the request's.
-        If other weights made the user's hidden state, it is replayed for this answer alone. A user without a state
-        gets the list of a user without events: what `moment` says of everyone, and nothing excluded.
+        A list of the recipe `next` is what `decide` would have made of the user's newest event, had the time of asking
+        been the request's. If other weights made the user's hidden state, it is replayed for this answer alone. A user
+        without a state gets the list of a user without events: what `moment` says of everyone, and nothing excluded.
+        The other recipes read `signals`. Raises BadRecord for a recipe that is unknown.
         """
         walks: dict[UserKey, Walk] = {}
         asks: list[Ask] = []
         at = [sourced.now if sourced.request.at is None else sourced.request.at for sourced in requests]
-        places = [sourced.request.k or self._top_k for sourced in requests]
+        by_recipe: dict[str, list[int]] = {}
         for number, sourced in enumerate(requests):
             key = (sourced.partition, sourced.request.user_id)
             walk = walks.get(key)
             if walk is None:
                 walk = walks[key] = Walk(sourced.request.user_id, states.get(key))
             asks.append(self._asked(number, walk, at[number]))
+            by_recipe.setdefault(recipe_of(sourced.request).name, []).append(number)
+        answers: dict[int, Recommendation] = {}
+        named: set[str | None] = set()  # snapshots that an answer carries
+        for name, numbers in by_recipe.items():
+            some, recipe = [asks[number] for number in numbers], RECIPES[name]
+            asked = [requests[number].request for number in numbers]
+            places = [request.k or self._top_k for request in asked]
+            half_lives_s: list[float] = []
+            if recipe.scores is None:
+                version = POPULARITY if model is None else model.version
+                lists = self._next_lists(model, popularity, some, [at[number] for number in numbers], places, moment)
+                snapshot_id, snapshot = moment.named(version) if moment is not None else (None, None)
+            else:
+                version, reading = POPULARITY, signals or SignalReading(SignalTable(SignalRules(), ()), 0.0)
+                had = [_had(ask) for ask in some]
+                rules = recipe.rules_for(self._exclude_seen)
+                lists = lists_by(recipe, asked, had, places, signals=reading, rules=rules)
+                half_lives_s = recipe.half_lives_for(reading.table.rules, asked)
+                snapshot_id, snapshot = reading.named(version)
+            for place, (number, items) in enumerate(zip(numbers, lists, strict=True)):
+                request, _, _, origin = requests[number]
+                answers[number] = Recommendation(
+                    rec_id(origin.topic, origin.partition, origin.offset, origin.epoch),
+                    request.user_id,
+                    items,
+                    version,
+                    asks[number].session_id,
+                    at[number],
+                    generated_at,
+                    origin,
+                    request.request_id,
+                    snapshot_id,
+                    snapshot if place == 0 and snapshot_id not in named else None,
+                    recipe=None if name == NEXT else name,
+                    half_life_s=half_lives_s[place] if half_lives_s else None,
+                )
+            named.add(snapshot_id)
+        return [answers[number] for number in range(len(requests))]
+
+    def _next_lists(
+        self,
+        model: ServingModel | None,
+        popularity: Popularity,
+        asks: Sequence[Ask],
+        at: Sequence[float],
+        places: Sequence[int],
+        moment: Moment | None,
+    ) -> list[list[RankedItem]]:
         if model is None:
-            lists = [self._popular(ask, popularity, k) for ask, k in zip(asks, places, strict=True)]
-        elif asks:
-            scoring = Scoring(model, [walk for walk in walks.values() if walk.history], asks, self._history_events)
-            gaps_s = np.array(at) - [ask.pending.timestamp for ask in asks]
-            lists = scoring.lists(np.array(places), self._rules, gaps_s, moment)
-        else:
-            lists = []
-        version = POPULARITY if model is None else model.version
-        signals, snapshot = moment.named(version) if moment is not None else (None, None)
-        return [
-            Recommendation(
-                rec_id(origin.topic, origin.partition, origin.offset, origin.epoch),
-                request.user_id,
-                items,
-                version,
-                ask.session_id,
-                asked_at,
-                generated_at,
-                origin,
-                request.request_id,
-                signals,
-                snapshot if ask.number == 0 else None,
-            )
-            for (request, _, _, origin), ask, asked_at, items in zip(requests, asks, at, lists, strict=True)
-        ]
+            return [self._popular(ask, popularity, k) for ask, k in zip(asks, places, strict=True)]
+        walks = list(dict.fromkeys(ask.walk for ask in asks if ask.walk.history))
+        scoring = Scoring(model, walks, asks, self._history_events)
+        gaps_s = np.array(at) - [ask.pending.timestamp for ask in asks]
+        return scoring.lists(np.array(places), RECIPES[NEXT].rules_for(self._exclude_seen), gaps_s, moment)
 
     def _asked(self, number: int, walk: Walk, at: float) -> Ask:
         """Ask without an event; the session is the one that an event at that time would go on with."""
@@ -269,11 +300,7 @@ class Recommender:
     def _popular(
         self, ask: Ask, popularity: Popularity, places: int, taken: Mapping[str, int] | None = None
     ) -> list[RankedItem]:
-        seen: set[str] = set()
-        if self._exclude_seen:
-            seen.update(map(_item_id, ask.walk.history[ask.begin : ask.end]))
-            seen.add(ask.pending.item_id)
-            seen.update(ask.earlier)
+        seen = _had(ask) if self._exclude_seen else set()
         return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, seen, taken)]
 
     def _recommend(
@@ -320,3 +347,8 @@ class Recommender:
             had = (walk.history[ask.begin : ask.end - 1], ask.earlier) if self._exclude_seen else ((), {})
             all_time, recent = live.places(item_id, *had)
         return Trial(walk.emitted_by or POPULARITY, ask.opens_session, place, all_time, recent)
+
+
+def _had(ask: Ask) -> set[str]:
+    """Name what the user of a list has had."""
+    return {*map(_item_id, ask.walk.history[ask.begin : ask.end]), *ask.earlier}

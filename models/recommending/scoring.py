@@ -15,7 +15,7 @@ from models.encoders.waves import Waves
 from models.items.item_table import ItemTable
 from models.items.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
 from models.model import Decoder, Sparse
-from models.recommending.mask import MaskInputs, MaskRule, mask_of
+from models.recommending.mask import ListBatch, MaskRule, mask_of
 from models.recommending.top_k import ranked_lists
 from models.records import RankedItem, SignalSnapshot, snapshot_id
 from models.terms import repeats
@@ -167,7 +167,7 @@ class Scoring:
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
             had_by = np.concatenate([np.repeat(np.arange(stop - start), part.lengths) for part in both])
             had_rows = items.scored(np.concatenate([part.rows for part in both]))
-            mask = mask_of(rules, MaskInputs(stop - start, items, had_by, had_rows))
+            mask = mask_of(rules, ListBatch(stop - start, items, had_by, had_rows))
             lists += ranked_lists(ranked, mask, wanted[start:stop], items)
         return lists
 

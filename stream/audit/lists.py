@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.recommending.recipes import NEXT
 from models.records import Recommendation, SignalSnapshot, decode_recommendation, rec_id, snapshot_id
 from stream.audit.reading import Log
 from stream.audit.report import AuditReport
@@ -35,6 +36,8 @@ class Given:
     session_id: str
     request_id: str | None
     signals: str | None  # id of the snapshot
+    recipe: str
+    half_life_s: float | None
 
     @property
     def user(self) -> User:
@@ -119,6 +122,8 @@ def _take_in(
         session_id=given.session_id,
         request_id=given.request_id,
         signals=given.signals,
+        recipe=given.recipe or NEXT,
+        half_life_s=given.half_life_s,
     )
     copies = (lists.of_events if given.request_id is None else lists.of_requests).setdefault(given.rec_id, [])
     if copies:

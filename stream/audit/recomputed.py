@@ -5,7 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from models.recommending.mask import MaskRule, not_had
+from models.recommending.recipes import NEXT, RECIPES, Recipe, recipe_of
 from models.records import POPULARITY, BadRecord, Request, decode_asker, rec_id, session_key
 from models.users.state import HistoryEvent
 from models.weights import ServingModel
@@ -14,7 +17,7 @@ from stream.audit.lists import Given, Lists, Place, why_misshapen, why_not_popul
 from stream.audit.models import PublishedModels
 from stream.audit.reading import Cut, Log
 from stream.audit.report import AuditReport
-from stream.audit.scores import Asked, Job, asked_by, compare, compare_alone, seen
+from stream.audit.scores import Asked, Job, asked_by, compare, compare_alone, compare_by_recipe, seen
 from stream.audit.snapshots import SignalHistory
 from stream.stages.intake import came_first, home_of, request_of
 
@@ -121,6 +124,9 @@ class ListCheck:
         if number < 0:
             self._wrong(given, "its event was never applied")
             return None
+        if given.recipe != NEXT:
+            self._wrong(given, f"it is by the recipe {given.recipe}, which no event asks for")
+            return None
         start, part = replay.pieces[given.user_id][number]
         event = self._replayed.outcomes[given.partition, landed][0].event
         if (given.session_id, given.event_time) != (session_key(given.user_id, start, part), event.timestamp):
@@ -131,16 +137,13 @@ class ListCheck:
     def _jobs_of_request(self, given: Given, request: Request, asked_at: float) -> Iterator[list[Job]]:
         """List the states that an answer can have been made of: mostly one, more if events came at the same time."""
         at = asked_at if request.at is None else request.at
-        if (given.user_id, given.request_id) != (request.user_id, request.request_id):
-            self._wrong(given, f"it is for request {given.request_id}, not {request.request_id}")
-            return
-        if given.event_time != at:
-            self._wrong(given, f"it is for the time {given.event_time}, not {at}")
+        if why := self._why_unasked(given, request, at):
+            self._wrong(given, why)
             return
         if not self._replayed.known(given.user):
             self._report.skip("answers", "not all events of their users are in the log, or some were erased")
             return
-        history = self._replayed.by_partition[given.partition].histories.get(given.user_id, [])
+        history = self._history_of(given)
         sourced = [self._replayed.outcomes[given.partition, event.offset][0] for event in history]
         least = sum(one.now < given.generated_at - IN_FLIGHT_S for one in sourced)
         most = max(least, sum(one.now < given.generated_at + IN_FLIGHT_S for one in sourced))
@@ -148,16 +151,32 @@ class ListCheck:
         places = request.k or self._rules.top_k
         yield [Job(given, events, gap_s, places) for events, gap_s in enumerate(gaps, least)]
 
+    def _why_unasked(self, given: Given, request: Request, at: float) -> str:
+        """Say how an answer is not what its request asks for, "" if it is."""
+        if (given.user_id, given.request_id) != (request.user_id, request.request_id):
+            return f"it is for request {given.request_id}, not {request.request_id}"
+        if given.event_time != at:
+            return f"it is for the time {given.event_time}, not {at}"
+        recipe = recipe_of(request)
+        if given.recipe != recipe.name:
+            return f"it is by the recipe {given.recipe}, not {recipe.name}"
+        half_lives_s = recipe.half_lives_for(self._signal_history.rules, [request])
+        if half_lives_s != ([] if given.half_life_s is None else [given.half_life_s]):
+            return f"it is of the half-life {given.half_life_s}, not {half_lives_s}"
+        return ""
+
     # -- making it again --------------------------------------------------------------------------------------------
 
     def _check(self, cases: Sequence[Sequence[Job]]) -> None:
         """Check lists; each is right if it is what one of its jobs comes to."""
-        by_version: dict[str, list[Sequence[Job]]] = {}
+        by_maker: dict[tuple[str, str], list[Sequence[Job]]] = {}
         for jobs in cases:
-            by_version.setdefault(jobs[0].given.version, []).append(jobs)
-        for version, of_version in by_version.items():
+            by_maker.setdefault((jobs[0].given.recipe, jobs[0].given.version), []).append(jobs)
+        for (recipe, version), of_version in by_maker.items():
             model = self._models.by_version.get(version)
-            if version == POPULARITY:
+            if RECIPES[recipe].scores is not None:
+                self._check_by_recipe(RECIPES[recipe], of_version)
+            elif version == POPULARITY:
                 self._check_popular(of_version)
             elif model is None:
                 for jobs in of_version:
@@ -181,25 +200,53 @@ class ListCheck:
 
     def _excluded(self, jobs: Sequence[Job]) -> set[str]:
         """Name what none of the jobs' lists may name."""
-        if not self._rules.exclude_seen:
-            return set()
         given = jobs[0].given
-        history = self._replayed.by_partition[given.partition].histories.get(given.user_id, [])
+        if not_had not in self._rules_of(given):
+            return set()
+        history = self._history_of(given)
         return set.intersection(*(seen(history[: job.events]) for job in jobs))
 
     def _check_without_signals(self, model: ServingModel, cases: Sequence[Sequence[Job]]) -> None:
         found: dict[int, list[str]] = {}
         for batch in asked_by(model, self._replayed, [job for jobs in cases for job in jobs]):
             with_events = [one for one in batch if one.history]
-            for job, why in compare(model, with_events, self._rules.exclude_seen) if with_events else ():
+            rules = RECIPES[NEXT].rules_for(self._rules.exclude_seen)
+            for job, why in compare(model, with_events, rules) if with_events else ():
                 found.setdefault(id(job.given), []).append(why)
             for one in batch:
                 if not one.history:
-                    why = compare_alone(model, None, one, self._rules.exclude_seen)
+                    why = compare_alone(model, None, one, rules)
                     found.setdefault(id(one.job.given), []).append(why)
         self._settle(cases, found)
 
     def _check_with_signals(self, model: ServingModel, cases: Sequence[Sequence[Job]]) -> None:
+        drawn = self._drawn(cases)
+        asked: dict[str, list[Asked]] = {}
+        wanted = [job for of_snapshot in drawn.values() for jobs in of_snapshot for job in jobs]
+        for batch in asked_by(model, self._replayed, wanted):
+            for one in batch:
+                asked.setdefault(one.job.given.signals or "", []).append(one)
+        found: dict[int, list[str]] = {}
+        names = list(drawn)
+        for index, moment in self._signal_history.moments(model, [self._lists.snapshots[name][1] for name in names]):
+            for one in asked[names[index]]:
+                why = compare_alone(model, moment, one, self._rules_of(one.job.given))
+                found.setdefault(id(one.job.given), []).append(why)
+        self._settle_with_signals(drawn, found)
+
+    def _check_by_recipe(self, recipe: Recipe, cases: Sequence[Sequence[Job]]) -> None:
+        drawn = self._drawn(cases)
+        found: dict[int, list[str]] = {}
+        names = list(drawn)
+        for index, reading in self._signal_history.readings([self._lists.snapshots[name][1] for name in names]):
+            for job in chain.from_iterable(drawn[names[index]]):
+                history = self._history_of(job.given)[: job.events]
+                why = compare_by_recipe(recipe, reading, job, history, self._rules_of(job.given))
+                found.setdefault(id(job.given), []).append(why)
+        self._settle_with_signals(drawn, found)
+
+    def _drawn(self, cases: Sequence[Sequence[Job]]) -> dict[str, list[Sequence[Job]]]:
+        """Draw the lists to make again, by snapshot, after what can be seen without it."""
         by_snapshot: dict[str, list[Sequence[Job]]] = {}
         for jobs in cases:
             given = jobs[0].given
@@ -212,19 +259,19 @@ class ListCheck:
                 by_snapshot.setdefault(given.signals or "", []).append(jobs)
         drawn = sorted(by_snapshot)[:SNAPSHOTS]
         each = max(1, LISTS // max(1, len(drawn)))
-        some = {name: by_snapshot[name][:each] for name in drawn}
-        asked: dict[str, list[Asked]] = {}
-        wanted = [job for of_snapshot in some.values() for jobs in of_snapshot for job in jobs]
-        for batch in asked_by(model, self._replayed, wanted):
-            for one in batch:
-                asked.setdefault(one.job.given.signals or "", []).append(one)
-        found: dict[int, list[str]] = {}
-        for index, moment in self._signal_history.moments(model, [self._lists.snapshots[name][1] for name in drawn]):
-            for one in asked[drawn[index]]:
-                why = compare_alone(model, moment, one, self._rules.exclude_seen)
-                found.setdefault(id(one.job.given), []).append(why)
+        return {name: by_snapshot[name][:each] for name in drawn}
+
+    def _settle_with_signals(
+        self, drawn: Mapping[str, Sequence[Sequence[Job]]], found: Mapping[int, Sequence[str]]
+    ) -> None:
         self._report.lists_with_signals_checked += len(found)
-        self._settle([jobs for of_snapshot in some.values() for jobs in of_snapshot], found)
+        self._settle([jobs for of_snapshot in drawn.values() for jobs in of_snapshot], found)
+
+    def _rules_of(self, given: Given) -> tuple[MaskRule, ...]:
+        return RECIPES[given.recipe].rules_for(self._rules.exclude_seen)
+
+    def _history_of(self, given: Given) -> list[HistoryEvent]:
+        return self._replayed.by_partition[given.partition].histories.get(given.user_id, [])
 
     def _why_unnamed(self, given: Given) -> str:
         """Say why the signals that a list was made with are not known; "" if they are."""

@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.items.item_table import ItemTable
+from models.items.signal_reading import SignalReading
 from models.oracle import fell_out, scores_for
+from models.recommending.mask import MaskRule, mask_of, not_had
+from models.recommending.recipes import Recipe, RecipeInputs, batch_of
 from models.recommending.scoring import Moment
 from models.users.earlier import fold
 from models.users.state import HISTORY_EVENTS, HistoryEvent
@@ -101,7 +105,7 @@ def _forward(model: ServingModel, histories: Sequence[Sequence[HistoryEvent]]) -
 
 
 @torch.inference_mode()
-def compare(model: ServingModel, asked: Sequence[Asked], exclude_seen: bool) -> Iterator[tuple[Job, str]]:
+def compare(model: ServingModel, asked: Sequence[Asked], rules: Sequence[MaskRule]) -> Iterator[tuple[Job, str]]:
     """Make lists of users with events again, under a model that looks at no signals; "" for those that are right."""
     catalogue, encoder = model.catalogue, model.model.encoder
     pending = [one.history[-1] for one in asked]
@@ -112,22 +116,37 @@ def compare(model: ServingModel, asked: Sequence[Asked], exclude_seen: bool) -> 
         [catalogue.standardized(event.event_value) for event in pending],
     )
     scores = model.model.scores(encoder.step(torch.stack([one.h for one in asked]), given))
-    if exclude_seen:
+    if not_had in rules:
         for row, one in enumerate(asked):
             scores[row, list(map(catalogue.row, seen(one.history)))] = -torch.inf
+    mask_of(rules, batch_of([seen(one.history) for one in asked], ItemTable(catalogue))).hide(scores)
     for of_items, one in zip(scores.numpy(), asked, strict=True):
         yield one.job, _why_wrong(one.job, of_items, catalogue.rows(one.job.given.items))
 
 
-def compare_alone(model: ServingModel, moment: Moment | None, one: Asked, exclude_seen: bool) -> str:
+def compare_alone(model: ServingModel, moment: Moment | None, one: Asked, rules: Sequence[MaskRule]) -> str:
     """Make one list again, with a moment's signals or for a user without events; "" if it is right."""
-    earlier = one.earlier if exclude_seen or model.model.config.earlier else {}
-    scores = scores_for(model, one.h, one.retained, one.job.gap_s, moment, earlier, exclude_seen)
-    row_of = model.catalogue.row if moment is None else moment.table.row
-    rows = np.array([row_of(item_id) for item_id in one.job.given.items], np.int64)
+    earlier = one.earlier if not_had in rules or model.model.config.earlier else {}
+    scores = scores_for(model, one.h, one.retained, one.job.gap_s, moment, earlier, not_had in rules)
+    items = ItemTable(model.catalogue) if moment is None else moment.items(model)
+    mask_of(rules, batch_of([seen(one.history)], items)).hide(torch.from_numpy(scores[None]))
+    rows = items.rows(one.job.given.items)
     if (rows >= len(scores)).any():
         return "names items that are newer than its signals"
     return _why_wrong(one.job, scores, rows)
+
+
+def compare_by_recipe(
+    recipe: Recipe, signals: SignalReading, job: Job, history: Sequence[HistoryEvent], rules: Sequence[MaskRule]
+) -> str:
+    """Make one list of a recipe that scores itself again, of a user with this history; "" if it is right."""
+    assert recipe.scores is not None, "the model's own lists are not made by their recipe"
+    given, items = job.given, ItemTable(None, signals.table)
+    batch = batch_of([seen(history)], items)
+    half_lives_s = [] if given.half_life_s is None else [given.half_life_s]
+    scores = recipe.scores(RecipeInputs(batch, signals, half_lives_s))
+    mask_of(rules, batch).hide(torch.from_numpy(scores))
+    return _why_wrong(job, scores[0], items.rows(given.items))
 
 
 def _why_wrong(job: Job, scores: Any, rows: Any) -> str:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from models.items import signals
+from models.items.signal_reading import SignalReading
 from models.items.signal_table import SignalTable
 from models.items.signals import BadSignals, SignalRules
 from models.recommending.scoring import Moment
@@ -29,7 +30,7 @@ class SignalHistory:
     """What `signals` has had at each moment, as far as compaction has left it."""
 
     def __init__(self, log: Log, rules: SignalRules) -> None:
-        self._rules = rules
+        self.rules = rules
         self._partitions = [
             _Partition(records, log.ends[partition], _whole_from(records, log.begins[partition], log.ends[partition]))
             for partition, records in sorted(log.records.items())
@@ -49,17 +50,30 @@ class SignalHistory:
 
     def moments(self, model: ServingModel, snapshots: Sequence[SignalSnapshot]) -> Iterator[tuple[int, Moment]]:
         """Make the moments of a model's snapshots -> (index, moment), each of use until the next one is asked for."""
-        table, at = SignalTable(self._rules, model.catalogue.item_ids), [0] * len(self._partitions)
-        for index in sorted(range(len(snapshots)), key=lambda number: sum(snapshots[number].offsets)):
+        for index, table, at in self._tables(model.catalogue.item_ids, snapshots):
             snapshot = snapshots[index]
-            if any(before > offset for before, offset in zip(at, snapshot.offsets, strict=True)):
-                # of another worker, that is ahead in one partition and behind in the other
-                table, at = SignalTable(self._rules, model.catalogue.item_ids), [0] * len(self._partitions)
-            self._put(table, at, snapshot.offsets)
             moment = Moment.of(model, table, snapshot.at)
             if snapshot.newer_offsets:
                 self._put(table, at, snapshot.newer_offsets)
             yield index, moment
+
+    def readings(self, snapshots: Sequence[SignalSnapshot]) -> Iterator[tuple[int, SignalReading]]:
+        """Make the readings of snapshots that no model had a part in -> (index, reading), of use as long."""
+        for index, table, _ in self._tables((), snapshots):
+            yield index, SignalReading(table, snapshots[index].at)
+
+    def _tables(
+        self, item_ids: Sequence[str], snapshots: Sequence[SignalSnapshot]
+    ) -> Iterator[tuple[int, SignalTable, list[int]]]:
+        """Make a table up to each snapshot's offsets -> (index, table, offsets, which `_put` moves on)."""
+        table, at = SignalTable(self.rules, item_ids), [0] * len(self._partitions)
+        for index in sorted(range(len(snapshots)), key=lambda number: sum(snapshots[number].offsets)):
+            snapshot = snapshots[index]
+            if any(before > offset for before, offset in zip(at, snapshot.offsets, strict=True)):
+                # of another worker, that is ahead in one partition and behind in the other
+                table, at = SignalTable(self.rules, item_ids), [0] * len(self._partitions)
+            self._put(table, at, snapshot.offsets)
+            yield index, table, at
 
     def _put(self, table: SignalTable, at: list[int], offsets: Sequence[int]) -> None:
         newest: dict[bytes, bytes] = {}

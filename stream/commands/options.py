@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from models import durations
 from stream.files.layout import TimeUnit
 
 Bootstrap = Annotated[
@@ -31,17 +31,14 @@ Separator = Annotated[str, typer.Option("--sep", help="What separates columns: a
 TimeUnitOption = Annotated[
     TimeUnit, typer.Option("--time-unit", help="Of numeric times; ISO 8601 is read without being told.")
 ]
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
 def duration_s(text: str) -> float:
     """Read a duration such as 90s, 30m, 6h, 1d or 1d12h as seconds; raises typer.BadParameter."""
-    if not re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
-        raise typer.BadParameter(f"{text!r} is no duration such as 30m, 6h or 1d")
-    seconds = sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smhdw])", text))
-    if seconds < 1:
-        raise typer.BadParameter(f"{text!r} is less than a second")
-    return seconds
+    try:
+        return durations.duration_s(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def png(text: str) -> Path:

@@ -57,10 +57,11 @@ def _show(record: object, names: dict[str, str], top: int) -> None:
 
 
 def line(recommendation: Recommendation, names: dict[str, str], top: int) -> str:
-    """Say a list in a line: when, for whom, by which model, what."""
+    """Say a list in a line: when, for whom, by which model or recipe, what."""
     clock = datetime.fromtimestamp(recommendation.generated_at).strftime("%H:%M:%S")
     items = " | ".join(names.get(item.item_id, item.item_id) for item in recommendation.items[:top])
-    return f"{clock}  {recommendation.user_id}  [{recommendation.model_version}]  {items}"
+    maker = recommendation.recipe or recommendation.model_version
+    return f"{clock}  {recommendation.user_id}  [{maker}]  {items}"
 
 
 def _titles(path: str) -> dict[str, str]:

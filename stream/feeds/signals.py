@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 
 from models.items import signals
+from models.items.signal_reading import SignalReading
 from models.items.signal_table import SignalTable
 from models.items.signals import BadSignals, SignalRules
 from models.recommending.scoring import Moment
@@ -80,6 +81,10 @@ class SignalFeed:
     def age_s(self) -> float:
         """Return how long ago all that the topic had was known to be in the lists."""
         return time.monotonic() - self._at_end
+
+    def reading(self) -> SignalReading:
+        """Give the signals as they are now, for lists that no model makes; to be used by the thread that decides."""
+        return SignalReading(self._table, self._clock.now())
 
     async def adopt(self, model: ServingModel) -> None:
         """Serve with a model: its catalogue's rows, its trends; raises BadWeights if we do not count what it reads."""

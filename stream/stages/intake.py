@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiokafka.partitioner import DefaultPartitioner
 
+from models.recommending.recipes import recipe_of
 from models.records import BadRecord, Event, Request, Source, decode_event, decode_request, position
 from models.users.state import UserState
 from models.users.walk import SourcedEvent
@@ -45,7 +46,9 @@ def request_of(record: Record) -> Request:
     """Read a record of `requests`; raises BadRecord with a reason that says what is wrong with it."""
     require_readable(record)
     check_headers(record.headers)
-    return decode_request(record.value)
+    request = decode_request(record.value)
+    recipe_of(request)
+    return request
 
 
 def take_in(batch: Batch) -> Intake:

@@ -99,7 +99,10 @@ class RequestStage:
         states = self._users.states_of(wanted)
         model, moment = self._signal_feed.serving or (None, None)
         requests = [sourced for _, sourced in asked.here]
-        asked.answers = self._recommender.answer(model, self._users.popularity, states, requests, time.time(), moment)
+        asked.answers = self._recommender.answer(
+            *(model, self._users.popularity, states, requests, time.time(), moment),
+            signals=self._signal_feed.reading(),
+        )
         return asked
 
     def _take_in(self, partitions: Iterable[Sequence[Record]]) -> Asked:

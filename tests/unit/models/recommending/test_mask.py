@@ -9,7 +9,7 @@ import torch
 
 from models.catalogue import Catalogue
 from models.items.item_table import ItemTable
-from models.recommending.mask import ItemMask, MaskInputs, mask_of, not_had
+from models.recommending.mask import ItemMask, ListBatch, mask_of, not_had
 
 ITEMS = ItemTable(Catalogue(["a", "b", "c"]))
 
@@ -28,10 +28,10 @@ def test_a_row_can_be_left_out_of_one_list_or_of_every_list() -> None:
 
 
 def test_rules_are_composed() -> None:
-    def no_a(inputs: MaskInputs) -> ItemMask:
-        return ItemMask(every_list=inputs.items.rows(["a"]))
+    def no_a(lists: ListBatch) -> ItemMask:
+        return ItemMask(every_list=lists.items.rows(["a"]))
 
-    inputs = MaskInputs(2, ITEMS, had_by=np.array([1]), had=ITEMS.rows(["c"]))
-    assert hidden(mask_of((), inputs)) == [[], []]
-    assert hidden(mask_of((not_had,), inputs)) == [[], [3]]
-    assert hidden(mask_of((not_had, no_a), inputs)) == [[1], [1, 3]]
+    lists = ListBatch(2, ITEMS, had_by=np.array([1]), had=ITEMS.rows(["c"]))
+    assert hidden(mask_of((), lists)) == [[], []]
+    assert hidden(mask_of((not_had,), lists)) == [[], [3]]
+    assert hidden(mask_of((not_had, no_a), lists)) == [[1], [1, 3]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiokafka.structs import ConsumerRecord
 
 from models import weights
 from models.items import signals
+from models.items.signal_reading import SignalReading
 from models.items.signal_table import SignalTable
 from models.items.signals import NOTHING, SignalRules
 from models.recommending.popularity import Popularity
@@ -150,8 +152,11 @@ def model_of(version: str, rules: SignalRules | None, seed: int = 0) -> tuple[Se
 class Play:
     """Workers' code on events, batch by batch; signals are taken over after every second one, trends read later."""
 
-    def __init__(self, rules: SignalRules | None = None, *, popular: bool = False) -> None:
+    def __init__(
+        self, rules: SignalRules | None = None, *, popular: bool = False, recipes: Sequence[tuple[str, str | None]] = ()
+    ) -> None:
         self.made = Made()
+        self._recipes = recipes  # and windows, that are asked for after every batch, beside `next`
         self.model: ServingModel | None = None
         self._recommender, self._popularity = Recommender(SessionRules()), Popularity()
         self._states: dict[tuple[int, str], UserState] = {}
@@ -187,6 +192,8 @@ class Play:
             if number % 2:
                 self._take_over(at + 2.0, trends=number % 4 == 1)
             self._ask(rnd, at + 100.0)
+            for recipe, window in self._recipes:
+                self._ask(rnd, at + 100.0, recipe, window)
 
     def _send(self, event: Event, at: float) -> SourcedEvent:
         partition = home_of(event.user_id, PARTITIONS)
@@ -235,26 +242,30 @@ class Play:
         if trends:
             self._read_trends(at)
 
-    def _ask(self, rnd: random.Random, at: float) -> None:
-        request = Request(f"r{at}", rnd.choice([*NAMED, STRANGER]), None, 5)
+    def _ask(self, rnd: random.Random, at: float, recipe: str | None = None, window: str | None = None) -> None:
+        name = f"r{at}" if recipe is None else f"{recipe} {window} {at}"
+        request = Request(name, rnd.choice([*NAMED, STRANGER]), None, 5, recipe, window)
         partition = home_of(request.user_id, PARTITIONS)
         offset = self.made.append("requests", partition, request.user_id.encode(), encode(request), at)
         sourced = SourcedRequest(request, partition, at, Source(TOPICS.requests, partition, offset))
         (answer,) = self._recommender.answer(
-            self.model, self._popularity, self._states, [sourced], at + 0.1, self._moment
+            *(self.model, self._popularity, self._states, [sourced], at + 0.1, self._moment),
+            signals=SignalReading(self._table, at),
         )
         self.made.append("recommendations", partition, request.user_id.encode(), encode(answer), at)
 
 
-def made(rules: SignalRules | None = None, *, popular: bool = False) -> Made:
+def made(
+    rules: SignalRules | None = None, *, popular: bool = False, recipes: tuple[tuple[str, str | None], ...] = ()
+) -> Made:
     """Give what became of 240 events under one model, or under none; each time for its own use."""
-    right = _played(rules, popular)
+    right = _played(rules, popular, recipes)
     records = {name: {p: list(held) for p, held in of_topic.items()} for name, of_topic in right.records.items()}
     return Made(records, dict(right.begins), dict(right.ends))
 
 
 @functools.cache
-def _played(rules: SignalRules | None, popular: bool) -> Made:
-    play = Play(rules, popular=popular)
+def _played(rules: SignalRules | None, popular: bool, recipes: tuple[tuple[str, str | None], ...]) -> Made:
+    play = Play(rules, popular=popular, recipes=recipes)
     play.play(240)
     return play.made

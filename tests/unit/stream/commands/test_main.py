@@ -78,3 +78,5 @@ def test_a_list_is_said_in_a_line() -> None:
     recommendation = Recommendation("r", "u", items, "v7", "s", 0.0, 0.0, Source("interactions", 0, 0))
     said = line(recommendation, {"1": "Casablanca (1942)"}, top=2)
     assert said.endswith("  u  [v7]  Casablanca (1942) | 2")
+    by_recipe = Recommendation("r", "u", items, "popularity", "s", 0.0, 0.0, recommendation.source, recipe="trending")
+    assert "[trending]" in line(by_recipe, {}, top=2)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from models.records import Event, position
+from models.records import BadRecord, Event, position
 from stream.faust_patches.delivery import Batch
 from stream.stages.headers import MAX_HEADERS_BYTES
-from stream.stages.intake import Intake, home_of, sourced, strays, take_in
+from stream.stages.intake import Intake, home_of, request_of, sourced, strays, take_in
 from stream.stages.origins import Origins
 
 ORIGINS = Origins(b"a secret of sixteen bytes")
@@ -37,6 +37,12 @@ def test_a_batch_is_decoded_in_order_and_what_is_wrong_is_set_apart() -> None:
     intake = take_in(Batch("interactions", 1, 0.0, {TP("interactions", 0): 5}, {TP("interactions", 0): records}))
     assert [r.offset for r, _ in intake.events] == [5, 8]
     assert [(r.offset, error.reason) for r, error in intake.rejects] == [(6, "not_json"), (7, "null_value")]
+
+
+def test_a_request_of_an_unknown_recipe_is_refused_before_it_is_answered() -> None:
+    assert request_of(record(value=b'{"request_id":"r","user_id":"u","recipe":"popular"}')).recipe == "popular"
+    with pytest.raises(BadRecord, match="ask for one of next, popular, trending"):
+        request_of(record(value=b'{"request_id":"r","user_id":"u","recipe":"similar"}'))
 
 
 def test_each_user_is_read_once_per_partition() -> None:
