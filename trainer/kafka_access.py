@@ -1,4 +1,4 @@
-"""How a client knows the brokers, and they it: TLS and SASL, read from the environment."""
+"""Settings of TLS and SASL for Kafka clients, read from the environment."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class KafkaAccess(BaseSettings):
-    """What the brokers' listener asks for; secrets come as files, or as values that are never shown."""
+    """Access to the brokers' listener. Secrets are files, or values that are never shown."""
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="the brokers' listener decides; SASL_SSL where others share the network"
+        default="PLAINTEXT", description="protocol of the brokers' listener; SASL_SSL on a shared network"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="SCRAM-SHA-512", description="PLAIN sends the password itself: over TLS only"
+        default="SCRAM-SHA-512", description="PLAIN sends the password in clear: use it over TLS only"
     )
-    sasl_username: str = Field(default="", description="one principal a role: only the trainer may write models")
-    sasl_password: SecretStr | None = Field(default=None, description="for trying out: a file is seen by fewer")
+    sasl_username: str = Field(default="", description="one user per role: only the trainer may write models")
+    sasl_password: SecretStr | None = Field(default=None, description="for tests; a file is safer than a variable")
     sasl_password_file: FilePath | None = Field(
-        default=None, description="holds the password, as a mounted Secret does; a line end after it does not count"
+        default=None, description="file with the password, such as a mounted Secret; a final line end is ignored"
     )
     ssl_cafile: FilePath | None = Field(
-        default=None, description="PEM of the authority that signed the brokers' certificates; none: the system's"
+        default=None, description="PEM of the brokers' certificate authority; none: the system's authorities"
     )
-    ssl_certfile: FilePath | None = Field(default=None, description="PEM, for brokers that ask for a certificate")
-    ssl_keyfile: FilePath | None = Field(default=None, description="PEM without a password, of that certificate")
+    ssl_certfile: FilePath | None = Field(default=None, description="PEM of the client certificate, for mutual TLS")
+    ssl_keyfile: FilePath | None = Field(default=None, description="PEM of its key, without a password")
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -47,11 +47,11 @@ class KafkaAccess(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             named = self.sasl_password_file, self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile
             files = ", ".join(str(path) for path in named if path)
-            raise ValueError(f"one of {files} can't be read as what it should be: {error}") from None
+            raise ValueError(f"one of {files} can't be read: {error}") from None
         return self
 
     def access_options(self) -> dict[str, Any]:
-        """Return what either Kafka client is to be told beside the address; nothing for plain text."""
+        """Return the Kafka clients' options for TLS and SASL; none for plain text."""
         if self.security_protocol == "PLAINTEXT":
             return {}
         options: dict[str, Any] = {"security_protocol": self.security_protocol}
@@ -73,6 +73,6 @@ class KafkaAccess(BaseSettings):
     def _ssl_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.ssl_cafile)
         if self.ssl_certfile and self.ssl_keyfile:
-            # an empty password instead of a question on a terminal that nobody sits at
+            # an empty password, so that OpenSSL does not prompt for one
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password="")
         return context

@@ -1,1 +1,1 @@
-"""Compacted topics that every worker follows: models, signals."""
+"""Compacted topics that every worker reads: models, signals."""

@@ -1,4 +1,4 @@
-"""Following the `models` topic: fetch what the pointer names, verify it, swap one reference."""
+"""Follow the `models` topic: fetch the version that the pointer names, verify it, swap one reference."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class ModelFeed:
-    """The model in use, kept fresh.
+    """The model in use, updated from the topic.
 
-    `adopt` has a model serve, as a whole, or raises BadWeights. A model that does not verify is refused and counted,
-    and the one before serves on.
+    `adopt` puts a model into use, or raises BadWeights. A model that does not verify is refused and counted, and the
+    previous one stays in use.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ModelFeed:
         self._fetching = Retries("model fetch")
 
     async def caught_up(self) -> None:
-        """Wait until the model that was current when the worker started is in use, or refused, or known not to be."""
+        """Wait until the model that was current at the worker's start is in use or refused, or there is none."""
         await self._caught_up.wait()
 
     @property
@@ -51,7 +51,7 @@ class ModelFeed:
         return self._caught_up.is_set()
 
     async def follow(self) -> None:
-        """Read the topic for ever, over again after an error that passes; raises only what a worker can't survive."""
+        """Read the topic forever. Transient errors are retried; raises any other error."""
         await retried(self.retries, self._follow)
 
     async def _follow(self) -> None:
@@ -63,7 +63,7 @@ class ModelFeed:
             self.retries.succeeded()
             while True:
                 if not self._caught_up.is_set() and await reader.position(self._tp) >= end:
-                    # only now: of the pointers that compaction left, just the last one counts
+                    # only now: compaction may leave several pointers, and only the last one counts
                     wanted = None if await self._take(wanted) else wanted
                     self._caught_up.set()
                 fetched = await reader.getmany(self._tp, timeout_ms=1000)
@@ -74,7 +74,7 @@ class ModelFeed:
                     wanted = None if await self._take(wanted) else wanted
 
     async def _take(self, version: str | None) -> bool:
-        """Swap a version in, or refuse it; returns whether that is settled, and not to be tried again."""
+        """Swap a version in, or refuse it; returns False if the fetch must be retried."""
         if version is None or (self.current is not None and self.current.version == version):
             return True
         try:
@@ -83,7 +83,7 @@ class ModelFeed:
             await self._adopt(model)
         except BadWeights as error:
             self._telemetry.swaps.labels("refused").inc()
-            log.error("model refused, the one before serves on version=%s reason=%s", version, error)
+            log.error("model refused, the previous one stays in use version=%s reason=%s", version, error)
             return True
         except Exception as error:
             if not is_transient(error):
@@ -98,7 +98,7 @@ class ModelFeed:
         return True
 
     async def _fetch(self, version: str) -> tuple[Manifest, bytes]:
-        """Collect one version's chunks and manifest; the other versions' bytes are let go as they come."""
+        """Read one version's manifest and chunks from the topic."""
         chunks: dict[int, bytes] = {}
         manifest: Manifest | None = None
         async with log_reader(self._client_options) as reader:
@@ -119,9 +119,9 @@ class ModelFeed:
 
 
 def _version(pointer: bytes) -> str | None:
-    """Read which version a pointer names; a pointer that can't be read changes nothing."""
+    """Return the version that a pointer names; None for a pointer that can't be read."""
     try:
         return weights.decode_pointer(pointer).version
     except BadWeights as error:
-        log.error("pointer to the current model is ignored: %s", error)
+        log.error("pointer to the current model skipped: %s", error)
         return None

@@ -1,10 +1,9 @@
-"""The `signals` topic: what goes out on it, and what another worker wrote there, which goes out anew.
+"""The `signals` topic: send items' signals, and republish those that another worker's stale records hide.
 
-A worker that slept for longer than its session may wake up with records on their way. On a changelog they are merged by
-applied offset; here the last record of an item is what every worker takes and what compaction keeps, so a stale one
-would stand until the item occurs again. So the owner of a partition compares with its store what it is not sure to have
-written: what its acks leave out, and of a partition that comes to it all that is there, as the one before may not have
-lived to do so.
+A worker that paused for longer than its session timeout may have records in flight. A changelog merges them by applied
+offset. Here every worker takes the last record of an item, and compaction keeps it, so a stale one would stay until the
+item occurs again. So the owner of a partition compares all records that it may not have written with its store: those
+that its acks do not cover and, after an assignment, all records of the partition.
 """
 
 from __future__ import annotations
@@ -21,34 +20,34 @@ from stream.source.log_reader import log_reader, read_stretch
 from stream.stages.sending import Append, append
 
 Records = list[tuple[bytes, bytes]]
-SLICE = 128  # items compared at once, some 10 ms: a batch of events waits for no more
+SLICE = 128  # items compared at a time, about 10 ms: a batch of events waits no longer
 log = logging.getLogger(__name__)
 
 
 class OwnWrites:
-    """Up to where a partition is `sure`: what others wrote before it has been compared, all else is ours."""
+    """The offset up to which a partition is `checked`: each earlier record is ours or was compared with the store."""
 
     def __init__(self) -> None:
-        """Begin with nothing that is known."""
-        self.sure = 0
-        self._beyond: dict[int, int] = {}  # where appends of ours begin that do not follow on -> where they end
+        """Start unchecked."""
+        self.checked = 0
+        self._beyond: dict[int, int] = {}  # begin -> end of own appends after a gap
 
     def acked(self, base: int, records: int) -> None:
-        """Take in where an append of ours went; if somebody came between, that has to be compared first."""
-        if base >= self.sure:
+        """Add an acked append of ours. It extends `checked` if no other record lies between."""
+        if base >= self.checked:
             self._beyond[base] = base + records
-            self.compared(self.sure)
+            self.compared(self.checked)
 
     def compared(self, end: int) -> None:
-        """Say that all before `end` has been compared with the store: what of ours follows at once is sure, too."""
-        self.sure = max(self.sure, end)
-        while self.sure in self._beyond:
-            self.sure = self._beyond.pop(self.sure)
-        self._beyond = {base: after for base, after in self._beyond.items() if base > self.sure}
+        """Record that all records before `end` were compared. Own appends that follow directly are checked, too."""
+        self.checked = max(self.checked, end)
+        while self.checked in self._beyond:
+            self.checked = self._beyond.pop(self.checked)
+        self._beyond = {base: after for base, after in self._beyond.items() if base > self.checked}
 
 
 class SignalTopic:
-    """Appends of ours follow one another in a partition: an ack tells by its offset whether somebody came between."""
+    """Sends signals and finds foreign records: an ack's offset shows whether another record came between appends."""
 
     def __init__(
         self,
@@ -57,15 +56,15 @@ class SignalTopic:
         changelog: Changelog,
         current: Callable[[int, list[bytes]], Awaitable[Records]],
     ) -> None:
-        """`current` gives the records of some items as the store of a partition has them."""
+        """`current` returns items' records from a partition's store."""
         self._topic = topic
         self._client_options = client_options
         self._changelog = changelog
         self._current = current
-        self._writes: dict[int, OwnWrites] = {}  # by partition, from our first look on
+        self._writes: dict[int, OwnWrites] = {}  # by partition, from the first check on
 
     async def append(self, producer: aiokafka.AIOKafkaProducer, partition: int, records: Records) -> list[Append]:
-        """Queue records; under the changelog's lock, so that they follow one another as states do."""
+        """Queue records. The caller holds the changelog's lock, so that they are in the order of the states."""
         return await append(producer, self._topic, partition, records)
 
     async def confirm(self, appends: Iterable[Append]) -> None:
@@ -77,27 +76,27 @@ class SignalTopic:
                 self._writes[sent.partition].acked(base, sent.records)
 
     async def check_foreign(self, producer: aiokafka.AIOKafkaProducer) -> None:
-        """Send anew what others have written over, or may have before a partition came to us."""
+        """Republish items whose last record is not that of the store."""
         self._forget_lost()
         tps = [TopicPartition(self._topic, partition) for partition in sorted(self._changelog.last_known)]
         if not tps:
             return
-        # before the ends are asked for: what is acked from now on may lie behind them
+        # before the ends are read: records that are acked from now on may lie after them
         writes = [self._writes.setdefault(tp.partition, OwnWrites()) for tp in tps]
         async with log_reader(self._client_options) as reader:
             begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
         for tp, ours in zip(tps, writes, strict=True):
-            first = max(begins[tp], ours.sure)
+            first = max(begins[tp], ours.checked)
             if first >= ends[tp] or await self._compare(producer, tp, first, ends[tp]):
                 ours.compared(ends[tp])
 
     def _forget_lost(self) -> None:
-        """Forget partitions that are not ours any more: what is written there now is for their owner to say."""
+        """Forget partitions that another worker owns now."""
         for partition in self._writes.keys() - self._changelog.last_known.keys():
             del self._writes[partition]
 
     async def _compare(self, producer: aiokafka.AIOKafkaProducer, tp: TopicPartition, first: int, end: int) -> bool:
-        """Send anew the items whose last record in [first, end) is not what the store has; False if it is gone."""
+        """Republish items whose last record in [first, end) differs from the store; False if the partition is lost."""
         last: dict[bytes, int] = {}  # hashes: the values of a whole partition can be too many to hold
         async with log_reader(self._client_options) as reader:
             async for _, records in read_stretch(reader, {tp: (first, end)}):
@@ -112,6 +111,6 @@ class SignalTopic:
                 appends = await self.append(producer, tp.partition, differing)
             await self.confirm(appends)
             stale += len(differing)
-        if stale:  # some may be what we have counted meanwhile: harmless twice
-            log.warning("signals were not those of the store partition=%d from=%d items=%d", tp.partition, first, stale)
+        if stale:  # some may be our own newer ones, which are harmless twice
+            log.warning("stale item signals republished partition=%d from=%d items=%d", tp.partition, first, stale)
         return True

@@ -1,4 +1,4 @@
-"""Following the `signals` topic: items' signals into arrays, and every moment what they say to the model in use."""
+"""Follow the `signals` topic: keep items' signals in arrays, and compute the model's signal snapshot from them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-REST = 1.0  # times as long as the last taking over took: batches of events come first
-SLICE = 256  # records taken over at once, some 10 ms: a batch of events waits for no more
+REST = 1.0  # pause, in durations of the last update: batches of events come first
+SLICE = 256  # records added at a time, about 10 ms: a batch of events waits no longer
 
 
 class Serving(NamedTuple):
-    """What a batch is decided with, in one reference: weights, and the signals as read for them."""
+    """The model and the signal snapshot that a batch is decided with, in one reference."""
 
     model: ServingModel
-    moment: Moment | None  # None for a model that looks at no signals
+    moment: Moment | None  # None for a model without signals
 
 
 class SignalFeed:
-    """All items' signals, taken over and read anew once in an interval.
+    """All items' signals, updated once per interval.
 
-    The table is written and read by the thread that decides, in slices between its batches. `serving` is replaced as
-    a whole, and read once a batch.
+    The deciding thread writes and reads the table, in slices between its batches. `serving` is replaced as a whole and
+    read once per batch.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class SignalFeed:
         self._thread = thread
         self._table = SignalTable(rules, ())
         self._table.offsets = (0,) * partitions
-        self._changing = asyncio.Lock()  # the table, or the model that it has the rows of
+        self._changing = asyncio.Lock()  # of the table and the model whose rows it has
         self._caught_up = asyncio.Event()
         self._at_end = time.monotonic()
         self.retries = Retries("reading the signals topic")
 
     async def caught_up(self) -> None:
-        """Wait until what the topic held when the worker started is taken over."""
+        """Wait until the records that the topic had at the worker's start are in the table."""
         await self._caught_up.wait()
 
     @property
@@ -79,7 +79,7 @@ class SignalFeed:
 
     @property
     def age_s(self) -> float:
-        """Return how long ago all that the topic had was known to be in the lists."""
+        """Return the time since lists last had all signals of the topic."""
         return time.monotonic() - self._at_end
 
     def reading(self) -> SignalReading:
@@ -87,47 +87,47 @@ class SignalFeed:
         return SignalReading(self._table, self._clock.now())
 
     async def adopt(self, model: ServingModel) -> None:
-        """Serve with a model: its catalogue's rows, its trends; raises BadWeights if we do not count what it reads."""
+        """Put a model into use; raises BadWeights if it reads signals that this worker does not count."""
         config = model.model.config
         uncounted = set(config.half_lives_s) - set(self._rules.half_lives_s)
         if uncounted:
             raise BadWeights(
                 "signal_rules",
-                f"it reads counts of half-lives {sorted(uncounted)} s, we count at {list(self._rules.half_lives_s)}: "
-                "give workers and trainer the same HRNN_HALF_LIVES_S",
+                f"the model reads counts of half-lives {sorted(uncounted)} s, the worker counts "
+                f"{list(self._rules.half_lives_s)}: set the same HRNN_HALF_LIVES_S for workers and trainer",
             )
         if config.successor_half_life_s not in (0, self._rules.successor_half_life_s):
             raise BadWeights(
                 "signal_rules",
-                f"it reads successors of half-life {config.successor_half_life_s} s, we count at "
-                f"{self._rules.successor_half_life_s}: give workers and trainer the same HRNN_SUCCESSOR_HALF_LIFE_S",
+                f"the model reads successors of half-life {config.successor_half_life_s} s, the worker counts "
+                f"{self._rules.successor_half_life_s}: set the same HRNN_SUCCESSOR_HALF_LIFE_S for workers and trainer",
             )
         if not config.n_trends + config.n_sparse:
             self.serving = Serving(model, None)
             return
         async with self._changing:
-            # beside the batches, which go on reading the table that is there
+            # in another thread: batches still read the old table
             table = await asyncio.to_thread(self._table.for_catalogue, model.catalogue.item_ids)
             moment = await asyncio.to_thread(Moment.of, model, table, self._clock.now())
             self._table = table
             self.serving = Serving(model, moment)
 
     async def follow(self) -> None:
-        """Read the topic for ever, over again after an error that passes; raises only what a worker can't survive."""
+        """Read the topic forever. Transient errors are retried; raises any other error."""
         await retried(self.retries, self._follow)
 
     async def _follow(self) -> None:
         async with log_reader(self._client_options) as reader:
             ends = await reader.end_offsets(self._tps)
             begins = await reader.beginning_offsets(self._tps)
-            held = self._table.offsets  # of a topic that was made anew, they are of the one before
+            held = self._table.offsets  # too high after the topic was re-created
             self._table.offsets = tuple(0 if held[tp.partition] > ends[tp] else held[tp.partition] for tp in self._tps)
             async for tp, records in read_stretch(reader, {tp: (begins[tp], ends[tp]) for tp in self._tps}):
-                await self._take_over({tp: records})
+                await self._update({tp: records})
             await self._refresh()
             self._caught_up.set()
             self.retries.succeeded()
-            log.info("signals are taken over items=%d", self._table.n_rows - 1)
+            log.info("signals read items=%d", self._table.n_rows - 1)
             reader.assign(self._tps)
             for tp in self._tps:
                 reader.seek(tp, ends[tp])
@@ -140,19 +140,19 @@ class SignalFeed:
                         waiting.setdefault(tp, []).extend(records)
                 began = time.monotonic()
                 at_end = [await reader.position(tp) >= (reader.highwater(tp) or 0) for tp in self._tps]
-                await self._take_over(waiting)
+                await self._update(waiting)
                 await self._refresh()
                 now = time.monotonic()
                 rest_until = now + max(self._interval_s, REST * (now - began))
                 if all(at_end):
                     self._at_end = now
 
-    async def _take_over(self, waiting: Mapping[TopicPartition, Sequence[Record]]) -> None:
-        """Put records into the table, each partition's in order: a list names its signals by how far that has come."""
+    async def _update(self, waiting: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        """Add records to the table, each partition's in order: a list names its signals by the table's offsets."""
         loop = asyncio.get_running_loop()
         async with self._changing:
             for tp, fetched in waiting.items():
-                # read again from the start after an error: what is older than the table must not go into it once more
+                # after an error the topic is read again from its start: skip records that the table already has
                 records = [record for record in fetched if record.offset >= self._table.offsets[tp.partition]]
                 for begin in range(0, len(records), SLICE):
                     some = records[begin : begin + SLICE]
@@ -174,7 +174,7 @@ class SignalFeed:
             try:
                 records.append(signals.decode_record(value))
             except BadSignals as error:
-                log.error("record of signals is ignored: %s", error)
+                log.error("record of signals skipped: %s", error)
         table.put(records)
         table.offsets = (*table.offsets[:partition], taken[-1].offset + 1, *table.offsets[partition + 1 :])
         return max((record.at for record in records), default=0.0)

@@ -1,1 +1,1 @@
-"""The stages that a record passes: users, items, requests."""
+"""The stages of a worker: users, items, requests."""

@@ -1,6 +1,6 @@
-"""Dead letters: what could not be applied, as it came, with where it stood and why in the headers.
+"""Dead letters: refused records in their original form, with source and reason in the headers.
 
-One that a broker of default limits would not take carries the beginning of what came, and says what was cut off.
+A record that exceeds a broker's default limits is truncated, and the header `truncated` says what was cut off.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from stream.source.record_batches import UnreadableBatch
 from stream.stages.headers import MAX_HEADERS_BYTES, Headers, first_within, sendable, size_of
 
 MAX_LETTER_BYTES = 960 * 1024
-"""Of key, value and the record's own headers: 64 KiB below a broker's default limit are for our headers and framing."""
+"""Of key, value and the record's own headers. The 64 KiB up to a broker's limit are for our headers and framing."""
 
-KEPT_BYTES = 64 * 1024  # of a value that is too large, and of a key: as much as the largest valid event has
+KEPT_BYTES = 64 * 1024  # of a truncated value or key: the size of the largest valid event
 MAX_DETAIL_CHARS = 1000
 
 
 class Kept(NamedTuple):
-    """What a dead letter carries of its record."""
+    """The parts of a record that its dead letter carries."""
 
     key: bytes | None
     value: bytes | None
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
 
 def kept(record: Record) -> Kept:
-    """Keep all of a record, or the beginning of each of its parts if a broker would not take it."""
+    """Return all of a record, or truncated parts if it is too large for a broker."""
     key, value = record.key, record.value
     headers: Headers = record.headers
     if len(key or b"") + len(value or b"") + size_of(headers) <= MAX_LETTER_BYTES:
@@ -54,7 +54,7 @@ def kept(record: Record) -> Kept:
 
 
 def headers_of(record: Record, carried: Kept, error: BadRecord) -> list[tuple[str, bytes | None]]:
-    """Keep a record's own headers and say why and where it was refused, and what of it was cut off."""
+    """Return a record's own headers with the reason, the source and what was cut off."""
     ours = {
         "reason": error.reason,
         "detail": error.detail[:MAX_DETAIL_CHARS],
@@ -67,21 +67,21 @@ def headers_of(record: Record, carried: Kept, error: BadRecord) -> list[tuple[st
         ours["truncated"] = carried.truncated
     if isinstance(record, UnreadableBatch):
         ours["source-first-offset"] = str(record.first_offset)
-    # a detail may quote what is no UTF-8
+    # a detail may quote text that is not UTF-8
     return sendable([*carried.headers, *((name, value.encode("utf-8", "replace")) for name, value in ours.items())])
 
 
 async def send_dead_letters(
     producer: aiokafka.AIOKafkaProducer, topic: str, rejects: Iterable[tuple[Record, BadRecord]]
 ) -> list[asyncio.Future[object]]:
-    """Queue refused records for the dead-letter topic; the futures are to be awaited before the commit."""
+    """Queue refused records for the dead-letter topic. Await the futures before the commit."""
     futures: list[asyncio.Future[object]] = []
     for record, error in rejects:
         carried = kept(record)
         futures.append(
             await producer.send(
                 topic,
-                # Kafka's clients send no record that has neither key nor value
+                # Kafka's clients send no record without key and value
                 value=b"" if carried.value is None and carried.key is None else carried.value,
                 key=carried.key,
                 headers=headers_of(record, carried, error),

@@ -1,4 +1,4 @@
-"""From records to events: decoded, refused, or sent on to the partition where their user is at home."""
+"""Decode records into events. Bad records are refused, misrouted ones are forwarded to their user's own partition."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _partitioner = DefaultPartitioner()
 
 @dataclass
 class Intake:
-    """What the records of one batch are, before any state is known."""
+    """The decoded records of one batch."""
 
     events: list[tuple[Record, Event]] = field(default_factory=list)
     rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
 
     def users(self) -> dict[int, list[bytes]]:
-        """List each partition's users, each once, as keys of its store."""
+        """Return each partition's distinct users, as keys of its store."""
         users: dict[int, dict[bytes, None]] = {}
         for record, event in self.events:
             users.setdefault(record.partition, {})[event.user_id.encode()] = None
@@ -36,14 +36,14 @@ class Intake:
 
 
 def event_of(record: Record) -> Event:
-    """Read a record of `interactions`; raises BadRecord with a reason that says what is wrong with it."""
+    """Decode a record of `interactions`; raises BadRecord with the reason."""
     require_readable(record)
     check_headers(record.headers)
     return decode_event(record.value)
 
 
 def request_of(record: Record) -> Request:
-    """Read a record of `requests`; raises BadRecord with a reason that says what is wrong with it."""
+    """Decode a record of `requests`; raises BadRecord with the reason."""
     require_readable(record)
     check_headers(record.headers)
     request = decode_request(record.value)
@@ -52,7 +52,7 @@ def request_of(record: Record) -> Request:
 
 
 def take_in(batch: Batch) -> Intake:
-    """Decode a batch, partition by partition, in the order of the log."""
+    """Decode a batch, partition by partition, in log order."""
     intake = Intake()
     for records in batch.records.values():
         for record in records:
@@ -64,7 +64,7 @@ def take_in(batch: Batch) -> Intake:
 
 
 def home_of(user_id: str, partitions: int) -> int:
-    """Return the partition that Kafka's own default partitioner gives a user (murmur2 of the key)."""
+    """Return a user's own partition: that of Kafka's default partitioner (murmur2 of the key)."""
     numbers = list(range(partitions))
     return int(_partitioner(user_id.encode(), numbers, numbers))
 
@@ -72,10 +72,10 @@ def home_of(user_id: str, partitions: int) -> int:
 def strays(
     intake: Intake, held: Mapping[tuple[int, str], UserState], partitions: int, origins: Origins
 ) -> dict[int, int]:
-    """Find the events of users without a state here whose home is another partition: index -> home.
+    """Find misrouted events: those of users without a state here whose own partition is another; index -> partition.
 
-    A producer without keys, or with another partitioner (librdkafka's default), would split a user in two. `partitions`
-    is how many states are kept by: partitions beyond were added to the topic later, and are no user's home.
+    A producer without keys, or with another partitioner (librdkafka's default), would split a user's events.
+    `partitions` is the users' changelog's number: later partitions were added to the topic and are no user's own.
     """
     homes: dict[str, int] = {}
     found: dict[int, int] = {}
@@ -92,12 +92,12 @@ def strays(
 
 
 def came_first(record: Record, epoch: int) -> Origin:
-    """Return the place and time of a record that no other partition sent on: its own."""
+    """Return the origin of a record that was not forwarded: its own place and time."""
     return Origin(Source(record.topic, record.partition, record.offset, epoch), record.timestamp / 1000)
 
 
 def sourced(record: Record, event: Event, origins: Origins, epoch: int = 0) -> SourcedEvent:
-    """Give an event its position in the log, whose epoch is given, and its first place if it was forwarded."""
+    """Return an event with its position in the log and, if it was forwarded, its origin."""
     origin = origins.of(record) or came_first(record, epoch)
-    # the time of the first place: sent on twice, an event must not be from the future once and then no more
+    # the origin's time: the check for future events must not change when an event is forwarded twice
     return SourcedEvent(event, record.partition, position(epoch, record.offset), origin.time, origin.source)

@@ -1,4 +1,4 @@
-"""The item stage: transitions become items' signals, stored and sent to all workers, all acked before it is done."""
+"""The item stage: transitions are counted into items' signals, which are stored and sent to all workers."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from stream.stages.dead_letters import send_dead_letters
 from stream.stages.sending import PAUSED, Append, NotSent, or_not_sent
 from stream.telemetry import Telemetry
 
-SLICE = 128  # items folded at once, some 10 ms: a batch of events waits for no more
+SLICE = 128  # items folded at a time, about 10 ms: a batch of events waits no longer
 
 
 @dataclass
 class Fold:
-    """A batch of transitions, by partition and item."""
+    """A decoded batch of transitions, by partition and item."""
 
     of_items: dict[int, dict[str, list[Transition]]] = field(default_factory=dict)
-    offsets: dict[tuple[int, str], int] = field(default_factory=dict)  # of the last record that names an item
+    offsets: dict[tuple[int, str], int] = field(default_factory=dict)  # of an item's last record
     rejects: list[tuple[Record, BadRecord]] = field(default_factory=list)
 
 
 class Folding(NamedTuple):
-    """A batch whose signals are stored and whose records are on their way."""
+    """A batch whose signals are stored and whose records are in flight."""
 
     fold: Fold
     redelivered: int
-    appends: list[Append]  # of states
-    told: list[Append]  # of signals
-    others: list[asyncio.Future[Any]]
+    state_appends: list[Append]
+    signal_appends: list[Append]
+    dead_letters: list[asyncio.Future[Any]]
 
 
 class ItemStage:
-    """All that happens to a batch of transitions.
+    """Processes batches of transitions.
 
-    What is counted goes out before the batch is committed, once an item: a batch is what came in one signal
-    interval, so an item is not sent more often than that, and no signal is lost by a crash.
+    Each item's signals are sent once per batch, before the batch is committed. A batch has the transitions of one
+    signal interval, so an item is sent at most once an interval, and a crash loses no signal.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class ItemStage:
         self.signal_topic = SignalTopic(topics.signals, app.client_options, changelog, self._current)
 
     async def fold_and_confirm(self, batch: Batch) -> None:
-        """Count a batch, store it, send what it comes to and await the acks; raises NotSent if that may have failed."""
+        """Count a batch, store and send the signals, and await the acks; raises NotSent if a send may have failed."""
         await self._confirm(await self._fold_and_send(batch))
 
     async def _fold_and_send(self, batch: Batch) -> Folding:
         loop, producer = asyncio.get_running_loop(), self._app.kafka_producer()
         fold = await loop.run_in_executor(self._thread, take_in, batch.records.values())
-        appends: list[Append] = []
-        told: list[Append] = []
+        state_appends: list[Append] = []
+        signal_appends: list[Append] = []
         redelivered = 0
         for partition, of_items in fold.of_items.items():
             items = list(of_items)
@@ -84,18 +84,18 @@ class ItemStage:
                     values, records, again = await loop.run_in_executor(self._thread, self._fold, fold, partition, some)
                     if not self._app.batch_consumer.may_send(batch):
                         raise NotSent(PAUSED)
-                    appends += await self._changelog.write(producer, partition, values)
-                    told += await self.signal_topic.append(producer, partition, records)
+                    state_appends += await self._changelog.write(producer, partition, values)
+                    signal_appends += await self.signal_topic.append(producer, partition, records)
                 redelivered += again
-        others = await send_dead_letters(producer, self._topics.dead_letters, fold.rejects)
-        return Folding(fold, redelivered, appends, told, others)
+        dead_letters = await send_dead_letters(producer, self._topics.dead_letters, fold.rejects)
+        return Folding(fold, redelivered, state_appends, signal_appends, dead_letters)
 
     async def _confirm(self, folding: Folding) -> None:
         with or_not_sent(self._telemetry):
-            for sent in folding.others:
+            for sent in folding.dead_letters:
                 await sent
-            await self._changelog.confirm(self._app.kafka_producer(), folding.appends)
-            await self.signal_topic.confirm(folding.told)
+            await self._changelog.confirm(self._app.kafka_producer(), folding.state_appends)
+            await self.signal_topic.confirm(folding.signal_appends)
         telemetry, fold = self._telemetry, folding.fold
         total = sum(len(given) for of_items in fold.of_items.values() for given in of_items.values())
         telemetry.transitions.labels("applied").inc(total - folding.redelivered)
@@ -107,7 +107,7 @@ class ItemStage:
     def _fold(
         self, fold: Fold, partition: int, items: Sequence[str]
     ) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]], int]:
-        """Count some items' transitions -> their states, their records, how many were counted before."""
+        """Count some items' transitions; returns their states, their records, and the number of redelivered ones."""
         values: dict[bytes, bytes] = {}
         records: list[tuple[bytes, bytes]] = []
         redelivered = 0
@@ -126,7 +126,7 @@ class ItemStage:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._stored, partition, keys)
 
     def _stored(self, partition: int, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
-        """Write items' records as the store has them."""
+        """Return items' signal records from the store."""
         held = zip(keys, self._changelog.read(partition, keys), strict=True)
         return [(key, self._record(key.decode(), signals.decode(value))) for key, value in held if value is not None]
 
@@ -135,7 +135,7 @@ class ItemStage:
 
 
 def counted_before(state: signals.ItemSignals, given: Iterable[Transition]) -> int:
-    """Count the transitions that an item's signals have in them already."""
+    """Return the number of transitions that an item's signals already include."""
     occurrences, follows = state.occurrences, state.follows
     return sum(
         one.offset <= (occurrences if one.successor is None else follows).get(one.partition, -1) for one in given
@@ -143,7 +143,7 @@ def counted_before(state: signals.ItemSignals, given: Iterable[Transition]) -> i
 
 
 def take_in(partitions: Iterable[Sequence[Record]]) -> Fold:
-    """Decode records of transitions and sort these by item, each item's in the order of the log."""
+    """Decode records of transitions and group them by item, in log order."""
     fold = Fold()
     for records in partitions:
         for record in records:

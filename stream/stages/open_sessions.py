@@ -1,4 +1,4 @@
-"""How many sessions may go on: users by the minute of their last event, without remembering a user."""
+"""Count the open sessions: users by the minute of their last event."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ MINUTE_S = 60.0
 
 
 class OpenSessions:
-    """Counts, per partition and minute, the users whose last event was then.
+    """Counts users by partition and the minute of their last event.
 
-    A state says when its user's last event was, so one event moves its user from one count to another. What was open
-    when this worker was given a partition is not known: the count is right after one session gap.
+    A state has the time of its user's last event, so an event moves its user from one count to another. Sessions that
+    were open when this worker got a partition are unknown: the count is right after one session gap.
     """
 
     def __init__(self, gap_s: float) -> None:
-        """Begin with none; a session is over `gap_s` after its last event."""
+        """Start empty. A session ends `gap_s` after its last event."""
         self._gap_s = gap_s
         self._minutes: dict[int, dict[int, int]] = {}
 
     def move(self, moved: Iterable[Moved], assigned: Collection[int]) -> None:
-        """Take a batch's users over to their new minutes, and forget partitions that are not `assigned` any more."""
+        """Move a batch's users to their new minutes, and forget partitions that are no longer `assigned`."""
         for partition, before, after in moved:
             minutes = self._minutes.setdefault(partition, {})
             left = int(before // MINUTE_S)
@@ -34,16 +34,16 @@ class OpenSessions:
             del self._minutes[partition]
 
     def forget(self, now: float) -> None:
-        """Forget the minutes whose sessions are over."""
+        """Forget the minutes whose sessions have ended."""
         first = self._first(now)
         for minutes in self._minutes.values():
             for minute in [minute for minute in minutes if minute < first]:
                 del minutes[minute]
 
     def count(self, now: float) -> int:
-        """Count the sessions that an event at `now` would go on with, to the minute; any thread may ask."""
+        """Return the number of open sessions at `now`, to the minute. Any thread may call this."""
         first = self._first(now)
-        # copies: the loop's thread goes on counting
+        # copies: the loop's thread may be counting
         of_partitions = [list(minutes.items()) for minutes in list(self._minutes.values())]
         return sum(users for minutes in of_partitions for minute, users in minutes if minute >= first)
 

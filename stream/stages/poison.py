@@ -1,4 +1,4 @@
-"""Events that the decision fails at: found one by one and refused, so that no record can end every worker in turn."""
+"""Find and refuse poison events, at which the decision fails, so that no record can crash every worker in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models.recommending.recommender import Decision
 from models.records import BadRecord
 from models.users.walk import SourcedEvent
 
-MOST_POISON = 8  # events of a batch: where more fail it is not the events, and dead letters would be the loss
+MOST_POISON = 8  # events of a batch: if more fail, the events are not the cause and must not become dead letters
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +19,10 @@ Decide = Callable[[Sequence[SourcedEvent]], Decision]
 def decide_without_poison(
     decide: Decide, events: Sequence[SourcedEvent]
 ) -> tuple[Decision, list[int], list[tuple[int, BadRecord]]]:
-    """Decide a batch without the events that make the decision fail.
+    """Decide a batch without its poison events.
 
-    Returns the decision, for each of its events the number among `events`, and the refused ones with the reason.
-    Raises the first error if more than MOST_POISON events fail, or memory is short.
+    Returns the decision, the indices in `events` of its events, and the refused indices with their reasons. Raises the
+    first error if more than MOST_POISON events fail, and MemoryError.
     """
     try:
         return decide(events), list(range(len(events))), []
@@ -30,14 +30,14 @@ def decide_without_poison(
         raise
     except Exception as error:
         size = len(events)
-        log.exception("decision failed, looking for the event that it fails at batch_size=%d", size)
+        log.exception("decision failed, retrying to find the poison event batch_size=%d", size)
         failed = _failing(decide, events, error)
         left = [number for number in range(len(events)) if number not in failed]
         return decide([events[number] for number in left]), left, list(failed.items())
 
 
 def _failing(decide: Decide, events: Sequence[SourcedEvent], first: Exception) -> dict[int, BadRecord]:
-    """Find the events that fail with those of their user before them."""
+    """Find the events that fail after their user's earlier events."""
     of_users: dict[tuple[int, str], list[int]] = {}
     for number, sourced in enumerate(events):
         of_users.setdefault((sourced.partition, sourced.event.user_id), []).append(number)
@@ -60,7 +60,7 @@ def _failing(decide: Decide, events: Sequence[SourcedEvent], first: Exception) -
                     failed[number] = BadRecord("failed", f"{type(error).__name__}: {error}")
                     place = events[number].origin
                     log.error(
-                        "event refused, the decision failed at it topic=%s partition=%d offset=%d error=%s",
+                        "event refused, its decision failed topic=%s partition=%d offset=%d error=%s",
                         place.topic,
                         place.partition,
                         place.offset,

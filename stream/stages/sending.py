@@ -1,4 +1,4 @@
-"""Sending: few record batches instead of many records, records sent on, and what is not known to be written."""
+"""Send records: whole record batches, forwarded records, and the error for unconfirmed sends."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from stream.stages.headers import sendable
 from stream.stages.origins import Origins
 from stream.telemetry import Telemetry
 
-PAUSED = "the worker had paused for longer than the session timeout"
+PAUSED = "the worker paused for longer than the session timeout"
 
 
 class NotSent(Exception):
-    """A batch is not known to be written, and has to be read and decided again; the text says why."""
+    """A batch may not be written and must be requeued; the text says why."""
 
 
 @contextmanager
 def or_not_sent(telemetry: Telemetry) -> Iterator[None]:
-    """Await acks inside; raises NotSent if some did not come in time."""
+    """Await acks inside; raises NotSent if one does not come in time."""
     try:
         yield
     except KafkaError as error:
         if not is_transient(error):
             raise
-        # expired in the producer, through a pause of ours or the broker's: what did arrive is harmless twice
+        # expired in the producer during a pause; records that did arrive are idempotent
         telemetry.producer_errors.inc()
         raise _not_sent(error) from None
 
 
 @contextmanager
 def queueing() -> Iterator[None]:
-    """Queue records inside; raises NotSent if the producer has no room, or no leader to send to, for too long."""
+    """Queue records inside; raises NotSent if the producer is full or a partition has no leader for too long."""
     try:
         yield
     except KafkaError as error:
@@ -55,7 +55,7 @@ def _not_sent(error: KafkaError) -> NotSent:
 async def send_on(
     producer: aiokafka.AIOKafkaProducer, record: Record, user_id: str, home: int, origins: Origins, epoch: int
 ) -> asyncio.Future[Any]:
-    """Queue a record for its user's own partition, with where it came in first, in which epoch, in a signed header."""
+    """Forward a record to its user's own partition, with its signed origin in a header."""
     with queueing():
         sent: asyncio.Future[Any] = await producer.send(
             record.topic,
@@ -69,7 +69,7 @@ async def send_on(
 
 @dataclass(frozen=True)
 class Append:
-    """One record batch on its way to a partition."""
+    """One record batch in flight to a partition."""
 
     partition: int
     records: int
@@ -79,7 +79,7 @@ class Append:
 async def append(
     producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes]]
 ) -> list[Append]:
-    """Queue key-value records for one partition as few record batches; the appends are acked in order."""
+    """Queue key-value records for one partition in as few record batches as possible. Acks come in order."""
     appends: list[Append] = []
     builder = producer.create_batch()
     for key, value in records:

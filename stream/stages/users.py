@@ -1,8 +1,7 @@
-"""The user stage: a batch of events becomes lists, sessions, transitions, dead letters, and then states.
+"""The user stage: a batch of events becomes lists, sessions, transitions and dead letters, then states.
 
-The order is what makes a crash harmless. All that a batch leads to is acked before its states are stored, so an event
-that a stored state has applied owes nothing more; and one that it has not is decided again from the state before it,
-however many events of its user are on their way.
+The order makes a crash harmless. All outputs of a batch are acked before its states are stored. So an event that a
+stored state has applied has all its outputs, and any other event is decided again from the state before it.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-ITEM_PARTITIONS = 1 << 18  # items whose partition is remembered: some 30 MB
+ITEM_PARTITIONS = 1 << 18  # items whose partition is cached: about 30 MB
 REFUSED_EVERY_S = 10.0
 
 
 class Decided(NamedTuple):
-    """A batch decided, and nothing of it sent."""
+    """A decided batch, of which nothing is sent yet."""
 
     batch: Batch
     intake: Intake
@@ -58,14 +57,14 @@ class Decided(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """A batch whose lists, sessions and dead letters are on their way."""
+    """A batch whose lists, sessions and dead letters are in flight."""
 
     decided: Decided
     sent: list[asyncio.Future[Any]]
 
 
 class UserStage:
-    """All that happens to a batch of interactions."""
+    """Processes batches of interactions."""
 
     def __init__(
         self,
@@ -88,7 +87,7 @@ class UserStage:
         self._telemetry = telemetry
         self._topics = topics
         self._partitions = partitions
-        self.popularity = Popularity()  # the lists of the time before the first model
+        self.popularity = Popularity()  # for lists before the first model
         self._live = LiveItems()
         self._open_sessions = open_sessions = OpenSessions(recommender.rules.gap_s)
         telemetry.sessions_active.set_function(lambda: float(open_sessions.count(time.time())))
@@ -97,8 +96,8 @@ class UserStage:
         self._thread = thread
         self._origins = origins
         self._item_partitions: dict[str, int] = {}  # murmur2 in Python costs as much as the rest of a transition
-        self._refused: Counter[str] = Counter()  # since they were last told
-        self._tell_refused_from = 0.0  # time.monotonic()
+        self._refused: Counter[str] = Counter()  # since the last log line
+        self._log_refused_from = 0.0  # time.monotonic()
 
     async def decide_and_send(self, batch: Batch) -> Sending:
         """Decide a batch and queue its lists; raises NotSent if another worker may own its partitions."""
@@ -113,10 +112,10 @@ class UserStage:
         return Sending(decided, sent)
 
     async def confirm(self, sending: Sending) -> None:
-        """Send what must follow the batch before, await all acks, store the states; raises NotSent if that failed.
+        """Send the ordered outputs, await all acks and store the states; raises NotSent on failure.
 
-        Transitions and forwarded events wait for those of the batch before to be acked: of each source partition they
-        must be on their topic in order, or the earlier ones are taken for delivered again.
+        Transitions and forwarded events are sent after those of the previous batch were acked. They must be in the
+        order of their source partition, or the earlier ones count as redelivered.
         """
         decided, consumer = sending.decided, self._app.batch_consumer
         producer = self._app.kafka_producer()
@@ -146,7 +145,7 @@ class UserStage:
     def _decide(self, batch: Batch) -> Decided:
         model, moment = self._signal_feed.serving or (None, None)  # read once: a batch has one set of weights
         intake = take_in(batch)
-        # partitions that were added to the topic keep no states
+        # partitions that were added to the topic have no states
         users = {partition: keys for partition, keys in intake.users().items() if partition < self._partitions}
         if model is None:
             for partition in users:
@@ -172,7 +171,7 @@ class UserStage:
         return Decided(batch, intake, decision, forwards, self._by_partition(decision), model)
 
     def states_of(self, users: Mapping[int, Iterable[bytes]]) -> dict[UserKey, UserState]:
-        """Read the newest states of users, by partition: of batches that are not stored yet, else the store's."""
+        """Return users' newest states, by partition: from pending batches, otherwise from the store."""
         held: dict[UserKey, UserState] = {}
         for partition, keys in users.items():
             stored: list[bytes] = []
@@ -198,7 +197,7 @@ class UserStage:
             live.show(seen.listed)
 
     def _by_partition(self, decision: Decision) -> dict[int, list[bytes]]:
-        """Write transitions for the partitions where their items are at home, one record each unless they are many."""
+        """Encode transitions for their items' partitions, usually one record each."""
         partitions: dict[int, list[tuple[str, Transition]]] = {}
         known = self._item_partitions
         for one in decision.transitions:
@@ -212,7 +211,7 @@ class UserStage:
         return {partition: encode_transitions(made) for partition, made in partitions.items()}
 
     def _count_popularity(self, partition: int) -> None:
-        """Count what is kept of what the users of a partition have had, once, as long as no model is there."""
+        """Count the items in the states of a partition's users, once, while there is no model."""
         if partition in self._counted:
             return
         kept: Counter[str] = Counter()
@@ -220,7 +219,7 @@ class UserStage:
             known = state.decode(value)
             kept.update(event.item_id for event in known.history)
             kept.update(known.earlier)
-        self._counted.add(partition)  # not before: a store that turns out damaged is counted once it is restored
+        self._counted.add(partition)  # only now: a damaged store is counted after its restore
         for item_id, count in kept.items():
             self.popularity.add(item_id, count)
 
@@ -255,7 +254,7 @@ class UserStage:
         return sent
 
     async def _store(self, producer: aiokafka.AIOKafkaProducer, decision: Decision) -> list[Append]:
-        """Put the states to the store and queue them for the changelog."""
+        """Write the states to the store and queue them for the changelog."""
         values: dict[int, dict[bytes, bytes]] = {}
         for (partition, user_id), user_state in decision.states.items():
             values.setdefault(partition, {})[user_id.encode()] = encoded = state.encode(user_state)
@@ -277,7 +276,7 @@ class UserStage:
         telemetry.events.labels("invalid").inc(len(intake.rejects) - outcomes.late)
         telemetry.forwarded.inc(len(forwards))
         telemetry.refused(error for _, error in intake.rejects)
-        self._tell_refused(error.reason for _, error in intake.rejects)
+        self._log_refused(error.reason for _, error in intake.rejects)
         by_popularity = sum(r.model_version == POPULARITY for _, r in decision.recommendations)
         telemetry.recommendations.labels("fallback").inc(by_popularity)
         telemetry.recommendations.labels("model").inc(len(decision.recommendations) - by_popularity)
@@ -293,15 +292,15 @@ class UserStage:
         for record, _ in intake.events:
             telemetry.end_to_end.observe(answered_at - record.timestamp / 1000)
 
-    def _tell_refused(self, reasons: Iterable[str]) -> None:
-        """Say at once that events are refused, then again every ten seconds: junk may come as fast as events do."""
+    def _log_refused(self, reasons: Iterable[str]) -> None:
+        """Log refused events at once, then at most every ten seconds."""
         self._refused.update(reasons)
-        if self._refused and time.monotonic() >= self._tell_refused_from:
+        if self._refused and time.monotonic() >= self._log_refused_from:
             log.warning(
                 "events refused, see dead letters count=%d reasons=%s", self._refused.total(), dict(self._refused)
             )
             self._refused.clear()
-            self._tell_refused_from = time.monotonic() + REFUSED_EVERY_S
+            self._log_refused_from = time.monotonic() + REFUSED_EVERY_S
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

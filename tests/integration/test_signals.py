@@ -132,7 +132,7 @@ def test_what_another_worker_wrote_over_is_sent_anew(running: Deployment, then: 
     if then == "another owner":
         assert running.audit().wrong_signals > 10
         worker = running.ready_worker("another")
-    wait_until(lambda: "signals were not those of the store" in log_of(worker), every_s=0.2)
+    wait_until(lambda: "stale item signals republished" in log_of(worker), every_s=0.2)
     wait_until(lambda: not running.audit().wrong_signals, every_s=0.5)
     assert_passes(running.audit())
     if then == "another owner":

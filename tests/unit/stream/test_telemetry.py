@@ -8,7 +8,7 @@ from faust.types import TP
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models import records as contracts
+from models import decoding, records
 from models.recommending.recommender import Moved, Trial
 from models.sessions import Placement
 from stream.source.record_batches import Unreadable, UnreadableBatch
@@ -151,7 +151,7 @@ def test_series_of_known_labels_begin_at_zero() -> None:
 
 
 def test_every_reason_to_refuse_a_record_is_known_here() -> None:
-    source = Path(contracts.__file__).read_text() + Path(poison.__file__).read_text()
+    source = "".join(Path(module.__file__).read_text() for module in (decoding, records, poison))
     reasons = set(re.findall(r'BadRecord\("(\w+)"|reason = "(\w+)".*else "(\w+)"', source))
     named = {reason for found in reasons for reason in found if reason}
     named |= {Placement.LATE.value, Placement.FUTURE.value, "unreadable"}

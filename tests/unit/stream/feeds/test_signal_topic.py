@@ -8,30 +8,30 @@ from hypothesis import strategies as st
 from stream.feeds.signal_topic import OwnWrites
 
 
-def test_nothing_is_sure_before_it_has_been_compared() -> None:
+def test_nothing_is_checked_before_it_was_compared() -> None:
     ours = OwnWrites()
     ours.acked(40, 10)
     ours.acked(50, 10)
-    assert ours.sure == 0
+    assert ours.checked == 0
     ours.compared(40)
-    assert ours.sure == 60, "what of ours follows at once is sure, too"
+    assert ours.checked == 60, "own appends that follow directly are checked, too"
 
 
-def test_what_somebody_wrote_in_between_has_to_be_compared() -> None:
+def test_foreign_records_between_appends_must_be_compared() -> None:
     ours = OwnWrites()
     ours.compared(10)
     ours.acked(10, 5)
     ours.acked(16, 4)  # 15 is not ours
-    assert ours.sure == 15
+    assert ours.checked == 15
     ours.compared(16)
-    assert ours.sure == 20
+    assert ours.checked == 20
 
 
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=30),
     st.lists(st.integers(0, 30), max_size=10),
 )
-def test_sure_is_where_the_first_of_anothers_begins(log: list[tuple[int, bool]], looks: list[int]) -> None:
+def test_checked_ends_at_the_first_foreign_record(log: list[tuple[int, bool]], looks: list[int]) -> None:
     """Acks come in order, looks at any time: each compares up to where the log then ends."""
     ours, end, compared = OwnWrites(), 0, 0
     for place, (records, is_ours) in enumerate(log):
@@ -46,4 +46,4 @@ def test_sure_is_where_the_first_of_anothers_begins(log: list[tuple[int, bool]],
         if at == expected and is_ours:
             expected += records
         at += records
-    assert ours.sure == expected
+    assert ours.checked == expected

@@ -25,7 +25,7 @@ def feed() -> Iterator[SignalFeed]:
         yield SignalFeed("signals", 2, {}, RULES, 1.0, StreamClock(), Telemetry(), thread)
 
 
-def told(offset: int, item_id: str, count: float, partition: int = 0) -> Record:
+def signal_record(offset: int, item_id: str, count: float, partition: int = 0) -> Record:
     value = signals.encode_record(SignalRecord(item_id, 0.0, [count, count], [], RULES.all_half_lives_s))
     return record("signals", partition, offset, item_id.encode(), value, 0.0)
 
@@ -36,18 +36,20 @@ def count_of(feed: SignalFeed, item_id: str) -> float:
 
 async def test_a_table_says_up_to_where_it_has_every_record(feed: SignalFeed) -> None:
     assert feed._table.offsets == (0, 0)
-    many = [told(n, f"i{n}", 1.0) for n in range(SLICE + 10)]
-    await feed._take_over({TopicPartition("signals", 0): many, TopicPartition("signals", 1): [told(4, "j", 2.0, 1)]})
+    many = [signal_record(n, f"i{n}", 1.0) for n in range(SLICE + 10)]
+    await feed._update(
+        {TopicPartition("signals", 0): many, TopicPartition("signals", 1): [signal_record(4, "j", 2.0, 1)]}
+    )
     assert feed._table.offsets == (SLICE + 10, 5)
-    await feed._take_over({TopicPartition("signals", 0): [record("signals", 0, SLICE + 10, b"x", b"junk", 0.0)]})
+    await feed._update({TopicPartition("signals", 0): [record("signals", 0, SLICE + 10, b"x", b"junk", 0.0)]})
     assert feed._table.offsets == (SLICE + 11, 5)
 
 
 async def test_what_is_read_again_does_not_go_back(feed: SignalFeed) -> None:
     tp = TopicPartition("signals", 0)
-    await feed._take_over({tp: [told(0, "i", 1.0), told(1, "i", 2.0)]})
-    await feed._take_over({tp: [told(0, "i", 1.0)]})
+    await feed._update({tp: [signal_record(0, "i", 1.0), signal_record(1, "i", 2.0)]})
+    await feed._update({tp: [signal_record(0, "i", 1.0)]})
     assert feed._table.offsets == (2, 0)
     assert count_of(feed, "i") == pytest.approx(2.0)
-    await feed._take_over({tp: [told(1, "i", 2.0), told(2, "i", 3.0)]})
+    await feed._update({tp: [signal_record(1, "i", 2.0), signal_record(2, "i", 3.0)]})
     assert count_of(feed, "i") == pytest.approx(3.0)
