@@ -51,9 +51,9 @@ class KafkaSettings(KafkaAccess):
     )
 
     items_schema: FilePath | None = Field(
-        None, description="names the attributes of items, in Amazon Personalize's form; none: any are taken"
+        None, description="file with the schema of items, in Amazon Personalize's form; none: any attributes"
     )
-    users_schema: FilePath | None = Field(None, description="likewise of users")
+    users_schema: FilePath | None = Field(None, description="file with the schema of users; none: any attributes")
 
     @model_validator(mode="after")
     def _schemas(self) -> Self:
