@@ -1,4 +1,4 @@
-"""Pictures as PNG: a fit's course, recipes side by side, a search. Drawn without a display, from figures alone."""
+"""Pictures as PNG: a fit's course, predictors side by side, a search. Drawn without a display, from figures alone."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def draw_curves(path: Path, fits: Mapping[str, Sequence[Epoch]]) -> None:
     _save(figure, path)
 
 
-def draw_recipes(path: Path, shown: Sequence[Mapping[str, Any]], log_name: str) -> None:
-    """Draw what recipes came to on one split, a panel a figure; `shown` are the protocol's figures."""
+def draw_comparison(path: Path, shown: Sequence[Mapping[str, Any]], log_name: str) -> None:
+    """Draw what predictors came to on one split, a panel a figure; `shown` are the protocol's figures."""
     names = [one["recipe"] for one in shown]
     figure = Figure(figsize=(11, 1.9 + 0.36 * len(names)), layout="constrained")
     first = shown[0]
-    figure.suptitle(f"{log_name}: {first['events']:,} later events foretold, each before it is learned of")
+    figure.suptitle(f"{log_name}: {first['events']:,} later events predicted, each before it is learned of")
     for axes, (key, title) in zip(figure.subplots(1, len(COMPARED), sharey=True), COMPARED.items(), strict=True):
         values = [one[key] for one in shown]
         there = [value for value in values if value is not None]
@@ -84,7 +84,7 @@ def draw_recipes(path: Path, shown: Sequence[Mapping[str, Any]], log_name: str) 
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.tick_params(axis="y", length=0)
         _calm(axes, grid="x")
-    axes.invert_yaxis()  # they share it: the first recipe on top
+    axes.invert_yaxis()  # they share it: the first one on top
     _save(figure, path)
 
 

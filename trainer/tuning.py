@@ -98,7 +98,7 @@ def search(
     """
     split = split_at(before, 1 - settings.valid_fraction)
     if not split.known.any():
-        raise Unanswerable("no event of the newest slice is of an item that came before, so none can be foretold")
+        raise Unanswerable("no event of the newest slice is of an item that came before, so none can be predicted")
     space = {name: of for name, of in _space(settings).items() if name not in keep}
     defaults = {name: _plain(getattr(settings, name)) for name in space}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -157,19 +157,19 @@ def _try(
         if prune and epoch.number < settings.epochs and trial.should_prune():
             raise optuna.TrialPruned
 
-    recipe = _Trial(settings.model_copy(update=_typed(trial.params)), hear)
+    tried = _Trial(settings.model_copy(update=_typed(trial.params)), hear)
     try:
-        figures = evaluate("trial", recipe, split).figures
+        figures = evaluate("trial", tried, split).figures
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)  # its value is what it reported last
         return
     except BaseException:
         study.tell(trial, state=TrialState.FAIL)
         raise
-    assert recipe.fitted is not None
+    assert tried.fitted is not None
     for name in ("ndcg_at_10", "recall_at_20", "mrr_at_20", "train_s"):
         trial.set_user_attr(name, figures[name])
-    study.tell(trial, recipe.fitted.valid_perplexity)
+    study.tell(trial, tried.fitted.valid_perplexity)
 
 
 def _tried(study: optuna.Study) -> list[Tried]:

@@ -1,4 +1,4 @@
-"""`hrnn evaluate`: how well recipes predict a log's later events, without a look at the future."""
+"""`hrnn evaluate`: how well the model and its baselines predict a log's later events, without a look at the future."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Name = Literal["hrnn", "rnn", "popularity", "recent-popularity", "sims", "vsknn"
 MAIN = ("ndcg_at_10", "recall_at_5", "recall_at_10", "recall_at_20", "mrr_at_20", "perplexity")
 TIES_SEED = 0
 SMALL_LOG = 1000  # events before the split: fewer show a catalogue of some hundred items hardly twice each
-FITTED = ("hrnn", "rnn")  # recipes that go through their log in epochs
+FITTED = ("hrnn", "rnn")  # those that go through their log in epochs
 
 
 def evaluate(
     interactions: Annotated[str, typer.Option(help="CSV, JSON lines or parquet, plain or compressed; - for stdin.")],
     items: Annotated[str | None, typer.Option(help="CSV with ITEM_ID: items that can be recommended, too.")] = None,
-    users: Annotated[str | None, typer.Option(help="CSV with USER_ID; checked, no recipe here reads it.")] = None,
-    recipe: Annotated[Name, typer.Option(help="What to evaluate.")] = "hrnn",
+    users: Annotated[str | None, typer.Option(help="CSV with USER_ID; checked, nothing here reads it.")] = None,
+    recipe: Annotated[Name, typer.Option(help="What to evaluate: the model, hrnn, or a baseline.")] = "hrnn",
     train_fraction: Annotated[float, typer.Option(min=0.01, max=0.99, help="Of the events, by time.")] = 0.9,
     as_json: Json = False,
     columns: Columns = "",
@@ -39,13 +39,15 @@ def evaluate(
         bool | None,
         typer.Option(
             "--mask-had/--no-mask-had",
-            help="Leave what a user has had out of every ranking, for all recipes; by default as HRNN_EXCLUDE_SEEN.",
+            help="Leave what a user has had out of every ranking, for baselines too; by default as HRNN_EXCLUDE_SEEN.",
         ),
     ] = None,
     ties: Annotated[
         Literal["file", "shuffled"], typer.Option(help="Events of the same second: as in the file, or shuffled.")
     ] = "file",
-    sweep: Annotated[bool, typer.Option("--sweep", help="All recipes on one split, a row each.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="The model and all baselines on one split, a row each.")
+    ] = False,
     ablate: Annotated[bool, typer.Option("--ablate", help="hrnn without one thing at a time.")] = False,
     retrain_every: Annotated[
         float | None,
@@ -66,7 +68,7 @@ def evaluate(
     environment, see `hrnn settings`.
 
     Where a deployment lists nothing twice (HRNN_EXCLUDE_SEEN, the default), what a user has had is left out of every
-    ranking, whatever the recipe, and events on such items are not asked; their number is said.
+    ranking, for baselines too, and events on such items are not asked; their number is said.
 
     Weights stay as they were at that instant. With --retrain-every a second row has them retrained as the trainer
     would: so often by the events' own time, on all before, if HRNN_TRAIN_MIN_NEW_EVENTS have come and the gate allows.
@@ -78,10 +80,10 @@ def evaluate(
     from stream.files.layout import Layout, parse_columns, parse_separator
     from stream.settings import WorkerSettings
     from trainer.data.histories import from_events
-    from trainer.evaluation.baselines.registry import ABLATIONS, RECIPES
+    from trainer.evaluation.baselines.registry import ABLATIONS, PREDICTORS
     from trainer.evaluation.hrnn import Hrnn
     from trainer.evaluation.protocol import Unanswerable, split_at
-    from trainer.evaluation.protocol import evaluate as evaluate_recipe
+    from trainer.evaluation.protocol import evaluate as evaluated
     from trainer.fitting.course import NothingToLearn
     from trainer.settings import FittingSettings
 
@@ -100,7 +102,7 @@ def evaluate(
     offered = _ids(items, "ITEM_ID") if items else []
     if users:
         _ids(users, "USER_ID")
-    chosen = RECIPES if sweep else ABLATIONS if ablate else {recipe: RECIPES[recipe]}
+    chosen = PREDICTORS if sweep else ABLATIONS if ablate else {recipe: PREDICTORS[recipe]}
     shown: list[dict[str, Any]] = []
     beside: dict[str, Any] | None = None
     fits: dict[str, tuple[Epoch, ...]] = {}
@@ -115,7 +117,7 @@ def evaluate(
         )
         if alone and recipe in FITTED and retrain_every is None and split.n_before < SMALL_LOG:
             note(f"warning: {split.n_before} events are few for a model; popularity's figures stand beside its own")
-            beside = evaluate_recipe("popularity", RECIPES["popularity"](settings), split).figures | {"ties": ties}
+            beside = evaluated("popularity", PREDICTORS["popularity"](settings), split).figures | {"ties": ties}
         for name, make in chosen.items():
             made = make(settings)
             for result in _results(name, made, split, settings, retrain_every):
@@ -142,14 +144,14 @@ def evaluate(
 def _results(
     name: str, made: Any, split: Split, settings: FittingSettings, retrain_every: float | None
 ) -> tuple[Result, ...]:
-    """Evaluate a recipe, with its weights as they are and, where that is asked for, retrained."""
+    """Evaluate the model or a baseline, with its weights as they are and, where that is asked for, retrained."""
     from stream.commands.environment import load
-    from trainer.evaluation.protocol import evaluate as evaluate_recipe
+    from trainer.evaluation.protocol import evaluate as evaluated
     from trainer.evaluation.retraining import evaluate_retrained
     from trainer.settings import TrainerSettings
 
     if retrain_every is None:
-        return (evaluate_recipe(name, made, split),)
+        return (evaluated(name, made, split),)
     return evaluate_retrained(name, made, split, load(TrainerSettings, fitting=settings), retrain_every)
 
 
@@ -162,9 +164,9 @@ def _draw(
 ) -> None:
     """Draw what was asked for; matplotlib, which takes a second to load, is for nothing else."""
     if plot:
-        from trainer.plots import draw_recipes
+        from trainer.plots import draw_comparison
 
-        draw_recipes(plot, shown, log_name)
+        draw_comparison(plot, shown, log_name)
     if curves:
         from trainer.plots import draw_curves
 

@@ -50,7 +50,7 @@ def tune(
     from stream.files.events import read_log
     from stream.files.layout import Layout, parse_columns, parse_separator
     from trainer.data.histories import from_events
-    from trainer.evaluation.baselines.registry import RECIPES
+    from trainer.evaluation.baselines.registry import PREDICTORS
     from trainer.evaluation.hrnn import Hrnn
     from trainer.evaluation.protocol import Unanswerable, cut_at
     from trainer.fitting.course import NothingToLearn
@@ -61,8 +61,8 @@ def tune(
     given = load(FittingSettings)
     if {*SPACE, "half_lives_s"} <= given.model_fields_set:
         raise Failure("the environment has all that could be searched", "unset what is to be searched", exit_code=2)
-    recipe = RECIPES["hrnn"](given)
-    assert isinstance(recipe, Hrnn)
+    predictor = PREDICTORS["hrnn"](given)
+    assert isinstance(predictor, Hrnn)
     histories = from_events(read_log(interactions, sys.stdin.buffer, layout))
     tried: list[Tried] = []
     try:
@@ -70,7 +70,7 @@ def tune(
         note(f"{n_before} events before {instant:.0f}; {histories.n_events - n_before} later ones are not looked at")
         search(
             histories.part(histories.order[:n_before]),
-            recipe.settings,
+            predictor.settings,
             trials,
             keep=frozenset(given.model_fields_set),
             study_path=study,

@@ -1,4 +1,4 @@
-"""The model as a recipe: fitted before the split, then asked with live states and live signals."""
+"""The model as a predictor: fitted before the split, then asked with live states and live signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leak-free protocol: train before one instant, then foretell every later event at its own time.
+"""The leak-free protocol: train before one instant, then predict every later event at its own time.
 
 Events are walked in the order that they happened. Before state or signals learn of an event, every item of the
 catalogue is ranked for its user at its time; weights stay as they were at the split, states and signals are live.
@@ -7,8 +7,9 @@ Counted are events whose user has an earlier event and whose item was in trainin
 training. In the second figures, `with_new_items`, events on new items count too, and all items of the file are ranked,
 as if its catalogue had been there from the start: an item without any event has the model's default for new ones.
 
-With `mask_had`, what a user has had is left out of every ranking, for each recipe alike, and events on such items are
-not asked: what a deployment does that lists nothing twice. Without it, a recipe that knows what was had gains by that.
+With `mask_had`, what a user has had is left out of every ranking, for the model and its baselines alike, and events on
+such items are not asked: what a deployment does that lists nothing twice. Without it, a predictor that knows what was
+had gains by that.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class Split:
 
 
 class Answers(NamedTuple):
-    """What a recipe says to B events: scores (B, rows), row 0 left out of all ranks, and log-probabilities.
+    """What a predictor says to B events: scores (B, rows), row 0 left out of all ranks, and log-probabilities.
 
-    `among(n)` of them are those of the first n rows; None for a recipe that gives none.
+    `among(n)` of them are those of the first n rows; None for a predictor that gives none.
     """
 
     scores: Tensor
@@ -94,8 +95,8 @@ class Answers(NamedTuple):
     log_likelihood_all: npt.NDArray[np.float64] | None = None  # (B,) among all items
 
 
-class Recipe(Protocol):
-    """Something that foretells events."""
+class Predictor(Protocol):
+    """What an evaluation asks: the model, or a baseline."""
 
     def fit(self, split: Split) -> None:
         """Learn from what came before the split."""
@@ -106,9 +107,9 @@ class Recipe(Protocol):
 
 @dataclass
 class Result:
-    """What a recipe came to."""
+    """What a predictor came to."""
 
-    recipe: str
+    name: str
     figures: dict[str, Any]
 
 
@@ -151,7 +152,7 @@ def split_at(
     if not len(asked) and follows.any():
         raise Unanswerable("every later event is on an item that its user has had, ask about these: --no-mask-had")
     if not len(asked):
-        raise Unanswerable("no user with an event after the split has an event before it, so nothing can be foretold")
+        raise Unanswerable("no user with an event after the split has an event before it, so nothing can be predicted")
     gaps = histories.times[asked] - histories.times[asked - 1]
     return Split(
         histories,
@@ -169,16 +170,16 @@ def split_at(
     )
 
 
-def evaluate(name: str, recipe: Recipe, split: Split) -> Result:
-    """Fit a recipe and have it foretell every later event."""
+def evaluate(name: str, predictor: Predictor, split: Split) -> Result:
+    """Fit a predictor and have it predict every later event."""
     begun = time.monotonic()
-    recipe.fit(split)
+    predictor.fit(split)
     fitted = time.monotonic()
     main, everything = Tally(), Tally()
     listed = np.zeros(len(split.item_ids) + 1, bool)
     blocks = [split.asked[start : start + BLOCK] for start in range(0, len(split.asked), BLOCK)]
     targets = torch.from_numpy(split.rows)
-    for block, answers in zip(blocks, recipe.answer(split, iter(blocks)), strict=True):
+    for block, answers in zip(blocks, predictor.answer(split, iter(blocks)), strict=True):
         at = targets[torch.from_numpy(block)]
         scores = split.mask(answers.scores, block)[:, 1:]
         among_known = scores[:, : split.n_known]

@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class Retrained:
-    """A recipe's model as it is at the split, and what becomes of it."""
+    """A fitted model as it is at the split, and what becomes of it."""
 
     def __init__(self, frozen: Hrnn, settings: TrainerSettings, every_s: float) -> None:
-        """Take over a recipe's model, fitted or yet to be, and its settings; `every_s` is by the log's clock."""
+        """Take over a predictor's model, fitted or yet to be, and its settings; `every_s` is by the log's clock."""
         self._frozen = frozen
         self._settings = settings.model_copy(update={"fitting": frozen.settings})
         self._every_s = every_s
@@ -50,7 +50,7 @@ class Retrained:
             self._frozen.fit(split)
 
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
-        """Answer as the frozen recipe does, each event by the weights that would serve when it happens."""
+        """Answer as the frozen predictor does, each event by the weights that would serve when it happens."""
         fitted = self._frozen.fitted
         assert fitted is not None, "fit comes first"
         times = split.histories.times
@@ -97,17 +97,17 @@ class Retrained:
 def evaluate_retrained(
     name: str, frozen: Hrnn, split: Split, settings: TrainerSettings, every_s: float
 ) -> tuple[Result, Result]:
-    """Evaluate a recipe as it is, then with its model retrained: the same figures, and how many runs and models."""
+    """Evaluate a predictor as it is, then with its model retrained: the same figures, and how many runs and models."""
     as_it_is = evaluate(name, frozen, split)
-    recipe = Retrained(frozen, settings, every_s)
-    figures = evaluate(f"{name} retrained", recipe, split).figures
+    retrained = Retrained(frozen, settings, every_s)
+    figures = evaluate(f"{name} retrained", retrained, split).figures
     figures |= {
         "retrain_every_s": every_s,
-        "retrainings": recipe.runs,
-        "retrainings_accepted": recipe.accepted,
-        "retrain_s": round(recipe.seconds, 3),
+        "retrainings": retrained.runs,
+        "retrainings_accepted": retrained.accepted,
+        "retrain_s": round(retrained.seconds, 3),
         "train_s": as_it_is.figures["train_s"],  # one fit served both
-        "evaluate_s": round(figures["evaluate_s"] - recipe.seconds, 3),
+        "evaluate_s": round(figures["evaluate_s"] - retrained.seconds, 3),
     }
     return as_it_is, Result(figures["recipe"], figures)
 

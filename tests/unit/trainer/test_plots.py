@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from trainer.fitting.fit import Epoch
-from trainer.plots import draw_curves, draw_recipes, draw_search
+from trainer.plots import draw_comparison, draw_curves, draw_search
 from trainer.tuning import Tried
 
 CURVE = (Epoch(1, 7.0, 6.5, 1.0), Epoch(2, 6.0, 6.2, 2.0), Epoch(3, 5.5, 6.3, 3.0))
@@ -27,9 +27,9 @@ def drawn(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     return pixels
 
 
-def figures(recipe: str, ndcg: float, perplexity: float | None) -> dict[str, Any]:
+def figures(name: str, ndcg: float, perplexity: float | None) -> dict[str, Any]:
     named = {"ndcg_at_10": ndcg, "recall_at_20": 2 * ndcg, "mrr_at_20": ndcg / 2}
-    return {"recipe": recipe, "events": 1000, **named, "perplexity": perplexity}
+    return {"recipe": name, "events": 1000, **named, "perplexity": perplexity}
 
 
 def tried(number: int, perplexity: float, *, pruned: bool = False) -> Tried:
@@ -56,12 +56,12 @@ def test_curves_with_holes_are_drawn(tmp_path: Path, curve: tuple[Epoch, ...]) -
     drawn(tmp_path / "curves.png")
 
 
-def test_recipes_are_drawn_those_without_probabilities_too(tmp_path: Path) -> None:
-    path = tmp_path / "recipes.png"
-    draw_recipes(path, [figures("hrnn", 0.1, 50.0), figures("fixed", 0.05, None)], "events.csv")
+def test_predictors_are_drawn_those_without_probabilities_too(tmp_path: Path) -> None:
+    path = tmp_path / "predictors.png"
+    draw_comparison(path, [figures("hrnn", 0.1, 50.0), figures("fixed", 0.05, None)], "events.csv")
     two = drawn(path)
-    draw_recipes(path, [figures(f"r{n}", 0.1 / (n + 1), 50.0 + n) for n in range(8)], "events.csv")
-    assert drawn(path).shape[0] > two.shape[0]  # a row a recipe
+    draw_comparison(path, [figures(f"r{n}", 0.1 / (n + 1), 50.0 + n) for n in range(8)], "events.csv")
+    assert drawn(path).shape[0] > two.shape[0]  # a row a predictor
 
 
 def test_a_search_is_drawn_hopeless_trials_and_all(tmp_path: Path) -> None:

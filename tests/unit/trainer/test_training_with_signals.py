@@ -66,8 +66,8 @@ def test_a_fit_on_samples_comes_near_to_one_on_everything() -> None:
 def test_a_split_is_fitted_once_by_the_same_settings() -> None:
     split = split_at(from_events(drawn(4, 200)), 0.7)
     live, frozen, other = Hrnn(FITTING), Hrnn(FITTING, frozen=True), Hrnn(FITTING.model_copy(update={"seed": 1}))
-    for recipe in (live, frozen, other):
-        recipe.fit(split)
+    for predictor in (live, frozen, other):
+        predictor.fit(split)
     assert frozen.fitted is live.fitted
     assert other.fitted is not live.fitted
 
@@ -89,13 +89,13 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_replayed_and_live_signals_score_alike() -> None:
     """The gate's way (snapshots of the whole log) and the protocol's (a live table) give one likelihood."""
     split = split_at(from_events(drawn(2, 300)), 0.7)
-    recipe = Hrnn(FITTING)
-    recipe.fit(split)
-    assert recipe.fitted is not None
+    predictor = Hrnn(FITTING)
+    predictor.fit(split)
+    assert predictor.fitted is not None
     assert split.known.all()
-    (answers,) = recipe.answer(split, iter([split.asked]))
+    (answers,) = predictor.answer(split, iter([split.asked]))
     asked = trials(split.histories, split.instant - 0.5)
     assert sorted(asked + 1) == sorted(split.asked)
-    report = evaluate(recipe.fitted, split.histories, asked, None)
+    report = evaluate(predictor.fitted, split.histories, asked, None)
     assert answers.log_likelihood is not None
     assert answers.log_likelihood.mean() == pytest.approx(report.log_likelihood, rel=1e-3)

@@ -49,10 +49,10 @@ def test_the_defaults_lie_in_what_is_searched_and_are_tried_first() -> None:
 def test_a_trial_is_judged_as_early_stopping_judges() -> None:
     """The perplexity of the best epoch is what the protocol finds on the newest slice."""
     split = tuning.split_at(log(), 0.9)
-    recipe = tuning._Trial(SETTINGS, lambda epoch: None)
-    figures = tuning.evaluate("trial", recipe, split).figures
-    assert recipe.fitted is not None
-    assert recipe.fitted.valid_perplexity == pytest.approx(figures["perplexity"], rel=1e-3)
+    predictor = tuning._Trial(SETTINGS, lambda epoch: None)
+    figures = tuning.evaluate("trial", predictor, split).figures
+    assert predictor.fitted is not None
+    assert predictor.fitted.valid_perplexity == pytest.approx(figures["perplexity"], rel=1e-3)
 
 
 def test_a_search_that_is_gone_on_with_draws_what_an_unbroken_one_draws(tmp_path: Path) -> None:

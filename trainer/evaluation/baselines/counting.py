@@ -1,4 +1,4 @@
-"""The classics that count: popularity, popularity of late, and items that occur together."""
+"""Baselines that count: popularity, recent popularity, and items that occur together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.evaluation.protocol import Answers, Split, Unanswerable, split_at
 Floats = npt.NDArray[np.float64]
 
 SMOOTHING = 0.1  # occurrences that every item is granted, as the model's biases are
-TIE = 1e-6  # of popularity's share: decides among items that a recipe says nothing of
+TIE = 1e-6  # of popularity's share: decides among items that a baseline says nothing of
 CHOICE = 0.9  # of the training period: what options are chosen by comes after
 CHOICE_TRIALS = 1500  # the newest are asked: enough to tell options apart that differ by much
 RECENT_HALF_LIVES_S = (HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S, 30 * DAY_S)
@@ -27,7 +27,7 @@ CO_WINDOW = 100  # events of a user within which two items occur together: as ma
 
 
 class Counter(Protocol):
-    """What a counting recipe knows; `scores` are read before an event is counted."""
+    """What a counting baseline knows; `scores` are read before an event is counted."""
 
     def scores(self, event: int) -> Floats:
         """Score all rows for the user of an event, at its time: (rows,), none below 0."""
@@ -36,10 +36,10 @@ class Counter(Protocol):
         """Learn of an event."""
 
 
-def foretell(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator[Answers]:
+def predict(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator[Answers]:
     """Answer from a counter that has seen nothing yet: the log up to the split is counted first.
 
-    Probabilities are a blend of the scores' shares and popularity's, in the proportion that has foretold best so
+    Probabilities are a blend of the scores' shares and popularity's, in the proportion that has predicted best so
     far (a Bayesian mixture of the two): a counter alone would call what it has not seen impossible.
     """
     order, place = split.histories.order.tolist(), 0
@@ -75,7 +75,7 @@ def foretell(split: Split, blocks: Iterator[Ints], counter: Counter) -> Iterator
 
 
 def choose(split: Split, makers: Sequence[Callable[[Split], Counter]]) -> int:
-    """Find which counter foretells the end of the training period best (ndcg@10) -> its place."""
+    """Find which counter predicts the end of the training period best (ndcg@10) -> its place."""
     try:
         inner = split_at(split.training(), CHOICE, mask_had=split.mask_had)
     except Unanswerable:
@@ -86,7 +86,7 @@ def choose(split: Split, makers: Sequence[Callable[[Split], Counter]]) -> int:
     reached = []
     for make in makers:
         ranks = [np.zeros(0, np.int64)]
-        for block, answers in zip(blocks, foretell(inner, iter(blocks), make(inner)), strict=True):
+        for block, answers in zip(blocks, predict(inner, iter(blocks), make(inner)), strict=True):
             scores = inner.mask(answers.scores, block).numpy()[:, 1 : inner.n_known + 1]
             own = np.take_along_axis(scores, inner.rows[block][:, None] - 1, 1)
             ranks.append((scores >= own).sum(1))
@@ -95,7 +95,7 @@ def choose(split: Split, makers: Sequence[Callable[[Split], Counter]]) -> int:
 
 
 class Popular:
-    """What occurred most so far; with a half-life, what did of late."""
+    """What occurred most so far; with a half-life, what did recently."""
 
     def __init__(self, split: Split, half_life_s: float = math.inf) -> None:
         """Begin without counts."""
@@ -165,7 +165,7 @@ class Sims:
 
 
 class Counting:
-    """A recipe made of a counter, the best of some on the end of the training period."""
+    """A baseline made of a counter, the best of some on the end of the training period."""
 
     def __init__(self, *makers: Callable[[Split], Counter]) -> None:
         """Name the counters to choose from."""
@@ -181,16 +181,16 @@ class Counting:
     def answer(self, split: Split, blocks: Iterator[Ints]) -> Iterator[Answers]:
         """Answer with live counts."""
         assert self._counter is not None, "fit comes first"
-        return foretell(split, blocks, self._counter)
+        return predict(split, blocks, self._counter)
 
 
 def popularity() -> Counting:
-    """Make the recipe of all-time popularity."""
+    """Make the baseline of all-time popularity."""
     return Counting(Popular)
 
 
 def recent_popularity() -> Counting:
-    """Make the recipe of popularity of late, at the half-life that suits the log."""
+    """Make the baseline of recent popularity, at the half-life that suits the log."""
     return Counting(*(_decayed(half_life_s) for half_life_s in RECENT_HALF_LIVES_S))
 
 

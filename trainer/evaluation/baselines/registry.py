@@ -1,4 +1,4 @@
-"""The recipes by name, and the model without one thing at a time."""
+"""What an evaluation can ask, by name: the model, its baselines, and the model without one thing at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from trainer.evaluation.baselines.counting import Counting, Sims, popularity, recent_popularity
 from trainer.evaluation.baselines.vsknn import vsknn
 from trainer.evaluation.hrnn import Hrnn, without_signals
-from trainer.evaluation.protocol import Recipe
+from trainer.evaluation.protocol import Predictor
 from trainer.settings import FittingSettings
 
 WITHOUT_SIGNALS: dict[str, Any] = {
@@ -20,7 +20,7 @@ WITHOUT_SIGNALS: dict[str, Any] = {
 }
 """What suits a net that knows no signals, where the environment does not say otherwise."""
 
-RECIPES: dict[str, Callable[[FittingSettings], Recipe]] = {
+PREDICTORS: dict[str, Callable[[FittingSettings], Predictor]] = {
     "hrnn": lambda settings: Hrnn(settings),
     "rnn": lambda settings: Hrnn(_unless_set(without_signals(_but(settings, control=False)), WITHOUT_SIGNALS)),
     "popularity": lambda _: popularity(),
@@ -29,8 +29,8 @@ RECIPES: dict[str, Callable[[FittingSettings], Recipe]] = {
     "vsknn": lambda _: vsknn(),
 }
 
-ABLATIONS: dict[str, Callable[[FittingSettings], Recipe]] = {
-    "hrnn": RECIPES["hrnn"],
+ABLATIONS: dict[str, Callable[[FittingSettings], Predictor]] = {
+    "hrnn": PREDICTORS["hrnn"],
     "no control": lambda settings: Hrnn(_but(settings, control=False)),
     "no trends": lambda settings: Hrnn(_but(settings, half_lives_s=())),
     "no successors": lambda settings: Hrnn(_but(settings, successor_half_life_s=0.0)),

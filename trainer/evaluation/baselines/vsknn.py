@@ -87,5 +87,5 @@ class Vsknn:
 
 
 def vsknn() -> Counting:
-    """Make the recipe, with visits or with whole histories as sessions, whichever suits the log."""
+    """Make the baseline, with visits or with whole histories as sessions, whichever suits the log."""
     return Counting(lambda split: Vsknn(split, whole=False), lambda split: Vsknn(split, whole=True))

@@ -109,7 +109,7 @@ def test_rows_in_another_order_are_the_same_log(tmp_path: Path) -> None:
         (HEADER + "a,b,then\n", "no number"),
         (HEADER + "a,b,1\n", "no event lies before"),
         (HEADER + "a,b,1\na,c,1\n", "no event lies before"),
-        (HEADER + "a,b,1\nc,b,2\n", "nothing can be foretold"),
+        (HEADER + "a,b,1\nc,b,2\n", "nothing can be predicted"),
         (HEADER.encode() + b"\xff,b,1\n", "not UTF-8"),
     ],
 )

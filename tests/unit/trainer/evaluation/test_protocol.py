@@ -10,7 +10,7 @@ import torch
 
 from models.records import Event
 from trainer.data.histories import Ints, from_events
-from trainer.evaluation.baselines.registry import ABLATIONS, RECIPES
+from trainer.evaluation.baselines.registry import ABLATIONS, PREDICTORS
 from trainer.evaluation.protocol import Answers, Split, Unanswerable, evaluate, split_at
 from trainer.settings import FittingSettings
 
@@ -67,7 +67,7 @@ def test_offered_items_are_ranked_as_new_ones() -> None:
     assert len(split(offered=("zzz", "i1")).item_ids) == len(split().item_ids) + 1
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PREDICTORS)
 def test_nothing_is_learned_before_it_is_asked(name: str) -> None:
     """Cut the log off anywhere after the split: what was answered until there must not change."""
     whole = split(1)
@@ -77,19 +77,19 @@ def test_nothing_is_learned_before_it_is_asked(name: str) -> None:
     answers = []
     for log in (whole, first):
         torch.manual_seed(0)
-        recipe = RECIPES[name](QUICK)
-        recipe.fit(log)
+        predictor = PREDICTORS[name](QUICK)
+        predictor.fit(log)
         if log is first:  # the future is another one
             rows = log.rows.copy()
             rows[log.histories.order[end:]] = 1
             log = dataclasses.replace(log, rows=rows)
-        answers.append(next(recipe.answer(log, iter([log.asked[:cut]]))).scores)
+        answers.append(next(predictor.answer(log, iter([log.asked[:cut]]))).scores)
     assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)  # waves of other sizes round otherwise
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *ABLATIONS])
-def test_every_recipe_and_ablation_gives_finite_figures(name: str) -> None:
-    figures = evaluate(name, ({**RECIPES, **ABLATIONS})[name](QUICK), split(2, 200)).figures
+@pytest.mark.parametrize("name", [*PREDICTORS, *ABLATIONS])
+def test_every_predictor_and_ablation_gives_finite_figures(name: str) -> None:
+    figures = evaluate(name, ({**PREDICTORS, **ABLATIONS})[name](QUICK), split(2, 200)).figures
     assert figures["events"] > 0
     for one in (figures, figures["with_new_items"]):
         assert one["perplexity"] >= 1.0
@@ -100,6 +100,6 @@ def test_every_recipe_and_ablation_gives_finite_figures(name: str) -> None:
 def test_probabilities_are_those_of_the_scores_catalogue(name: str) -> None:
     """A log of one item can't surprise: its perplexity is 1."""
     events = [Event(f"u{n % 3}", "only", 1e9 + 60.0 * n) for n in range(60)]
-    figures = evaluate(name, RECIPES[name](QUICK), split_at(from_events(events), 0.8)).figures
+    figures = evaluate(name, PREDICTORS[name](QUICK), split_at(from_events(events), 0.8)).figures
     assert figures["perplexity"] == pytest.approx(1.0)
     assert figures["recall_at_5"] == 1.0

@@ -8,7 +8,7 @@ import pytest
 
 from models.records import Event
 from trainer.data.histories import from_events
-from trainer.evaluation.baselines.registry import RECIPES
+from trainer.evaluation.baselines.registry import PREDICTORS
 from trainer.evaluation.hrnn import Hrnn, without_signals
 from trainer.evaluation.protocol import Split, split_at
 from trainer.evaluation.retraining import Retrained, evaluate_retrained, moments
@@ -19,8 +19,8 @@ from tests.unit.trainer.logs import drawn  # isort: skip
 QUICK = FittingSettings(hidden_dimension=6, epochs=1, train_threads=1, lanes=8)
 
 
-def recipe() -> Hrnn:
-    made = RECIPES["hrnn"](QUICK)
+def predictor() -> Hrnn:
+    made = PREDICTORS["hrnn"](QUICK)
     assert isinstance(made, Hrnn)
     return made
 
@@ -61,7 +61,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_without_a_retraining_the_figures_are_the_frozen_ones() -> None:
     split = split_at(from_events(drawn(3, 300, items=25)), 0.8)
-    frozen, retrained = (r.figures for r in evaluate_retrained("hrnn", recipe(), split, trainer(10_000), 3600.0))
+    frozen, retrained = (r.figures for r in evaluate_retrained("hrnn", predictor(), split, trainer(10_000), 3600.0))
     assert (frozen["recipe"], retrained["recipe"]) == ("hrnn", "hrnn retrained")
     assert (retrained["retrainings"], retrained["retrainings_accepted"]) == (0, 0)
     assert same(frozen, retrained)
@@ -100,7 +100,7 @@ def test_a_retrained_model_has_not_seen_what_it_is_asked() -> None:
     other = dataclasses.replace(split, rows=rows, histories=dataclasses.replace(split.histories, items=items))
     found = []
     for log in (split, other):
-        retrained = Retrained(recipe(), trainer(), 4 * 900.0)
+        retrained = Retrained(predictor(), trainer(), 4 * 900.0)
         retrained.fit(split)
         found.append(next(retrained.answer(log, iter([log.asked[:cut]]))).scores.numpy())
         assert retrained.runs > 1
