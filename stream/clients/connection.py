@@ -1,4 +1,4 @@
-"""How the commands reach Kafka: plain answers for a person when they can't."""
+"""Kafka connections of the commands, with clear errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream.kafka_access import KafkaAccess
 
 
 def require_broker(bootstrap: str, *, timeout_s: float = 3.0) -> None:
-    """Raise Failure unless a broker answers; the clients themselves would try for half a minute."""
+    """Raise Failure unless a broker answers. Kafka's clients would retry for half a minute."""
     access = load(KafkaAccess)
     try:
         wait_until_serving(bootstrap, timeout_s=timeout_s, tls=access.access_options().get("ssl_context"))
@@ -26,7 +26,7 @@ def require_broker(bootstrap: str, *, timeout_s: float = 3.0) -> None:
 
 
 def client_options(bootstrap: str, client_id: str) -> dict[str, Any]:
-    """Return what a command's Kafka client is made with; TLS and SASL are as the environment says."""
+    """Return the options of a command's Kafka client, with TLS and SASL from the environment."""
     return {
         "bootstrap_servers": bootstrap.split(","),
         "client_id": client_id,
@@ -36,20 +36,20 @@ def client_options(bootstrap: str, client_id: str) -> dict[str, Any]:
 
 @contextmanager
 def explained(bootstrap: str) -> Iterator[None]:
-    """Turn what Kafka's client raises inside into a Failure that names the broker."""
+    """Turn a KafkaError inside into a Failure that names the broker."""
     try:
         yield
     except KafkaError as error:
-        remedy = "see what `hrnn doctor` says"
+        remedy = "run `hrnn doctor`"
         if user := load(KafkaAccess).sasl_username:
-            # a refused login is a closed connection to the client, that it tries to open again until its time is up
-            remedy += f"; is the password of HRNN_SASL_USERNAME={user} right, and may that user do this?"
+            # the client sees a refused login as a closed connection, and retries until its timeout
+            remedy += f"; is the password of HRNN_SASL_USERNAME={user} right, and is that user allowed to do this?"
         raise Failure(f"Kafka at {bootstrap}: {type(error).__name__}: {error}", remedy) from error
 
 
 @contextmanager
 def administration(bootstrap: str) -> Iterator[KafkaAdminClient]:
-    """Open an administrative connection for the time of the block; raises Failure if no broker answers."""
+    """Open an administrative connection; raises Failure if no broker answers."""
     require_broker(bootstrap)
     with explained(bootstrap):
         admin = KafkaAdminClient(**client_options(bootstrap, "hrnn-admin"), bootstrap_timeout_ms=10_000)
@@ -60,7 +60,7 @@ def administration(bootstrap: str) -> Iterator[KafkaAdminClient]:
 
 
 def missing_topic(bootstrap: str, topic: str) -> Failure:
-    """Say that a topic is not there."""
+    """Return the Failure for a missing topic."""
     return Failure(f"there is no topic {topic} at {bootstrap}", "run `hrnn topics create`")
 
 

@@ -1,4 +1,4 @@
-"""What the `models` topic holds, for a person: failures name the version and the remedy."""
+"""Access of the commands to the `models` topic. Failures name the version and the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.service.publishing import Listed, ModelTopic, NoSuchVersion
 
 @contextmanager
 def model_topic(settings: CommandSettings) -> Iterator[ModelTopic]:
-    """Open the topic for the time of the block; raises Failure for what goes wrong within."""
+    """Open the topic; raises Failure for errors inside the block."""
     bootstrap, topic = settings.kafka_bootstrap, settings.topics.models
     require_broker(bootstrap)
     with explained(bootstrap):
@@ -25,7 +25,7 @@ def model_topic(settings: CommandSettings) -> Iterator[ModelTopic]:
         except TopicMissing:
             raise missing_topic(bootstrap, topic) from None
         except NoSuchVersion as error:
-            raise Failure(str(error), "`hrnn models list` shows those it has") from None
+            raise Failure(str(error), "`hrnn models list` shows the versions") from None
         finally:
             models.close()
 
@@ -36,17 +36,17 @@ def serving_version(models: ModelTopic) -> str:
     if not version:
         raise Failure(
             "no model is published",
-            "run `hrnn trainer --once` when the stream has written some sessions; until then lists are by popularity",
+            "run `hrnn trainer --once` once workers have written sessions; until then lists are by popularity",
         )
     return version
 
 
 def verified(models: ModelTopic, version: str) -> ServingModel:
-    """Make every check that a worker makes before it serves a version; raises Failure."""
+    """Verify a version as a worker does before it serves it; raises Failure."""
     try:
         return models.read_model(version)
     except BadWeights as bad:
-        remedy = "workers refuse it and keep the one before: `hrnn models rollback`, then `hrnn trainer --once`"
+        remedy = "workers refuse it and keep the previous one: `hrnn models rollback`, then `hrnn trainer --once`"
         raise Failure(f"version {version} does not verify: {bad}", remedy) from None
 
 
@@ -54,5 +54,5 @@ def version_before(serving: str, versions: Sequence[Listed]) -> str:
     """Return the newest version that is older than the one that serves; raises Failure if there is none."""
     older = [listed.manifest.version for listed in versions if listed.manifest.version < serving]
     if not older:
-        raise Failure(f"there is no version older than {serving}", "`hrnn models list` shows those there are")
+        raise Failure(f"there is no version older than {serving}", "`hrnn models list` shows the versions")
     return max(older)

@@ -1,4 +1,4 @@
-"""Reading topics outside any consumer group: what is there now, or what comes."""
+"""Read topics without a consumer group: to their end, or following them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLL_MS = 500
 
 
 def read_to_end(bootstrap: str, topic: str) -> Iterator[Any]:
-    """Yield the records that the topic holds at the time of the call, in order within a partition."""
+    """Yield the topic's records up to its current end, in order within a partition."""
     require_broker(bootstrap)
     with explained(bootstrap):
         reader = LogReader(topic, client_options(bootstrap, "hrnn-read"))
@@ -28,7 +28,7 @@ def read_to_end(bootstrap: str, topic: str) -> Iterator[Any]:
 
 
 def follow(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]:
-    """Yield the topic's records for ever, as they come."""
+    """Yield the topic's records forever, as they arrive."""
     require_broker(bootstrap)
     with explained(bootstrap):
         consumer = KafkaConsumer(
@@ -46,7 +46,7 @@ def follow(bootstrap: str, topic: str, *, from_beginning: bool) -> Iterator[Any]
             if from_beginning:
                 consumer.seek_to_beginning(*partitions)
             else:
-                # Where it ends now, and not at the first poll: what comes meanwhile must be seen.
+                # the current end, not the end at the first poll: records in between must be seen
                 for tp, end in consumer.end_offsets(partitions).items():
                     consumer.seek(tp, end)
             while True:

@@ -1,4 +1,4 @@
-"""The topics as they have to be: the table, their creation, and the check of those that exist."""
+"""The topics' specification, their creation, and the check of existing topics."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MIB = 2**20
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
 EVENTS, REQUESTS = "events come in", "lists asked for"
-FORWARDED = (EVENTS, REQUESTS)  # purposes of the topics whose added partitions workers can do with
+FORWARDED = (EVENTS, REQUESTS)  # purposes of the topics that may get more partitions
 
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """One topic: what it is for, and how the broker has to hold it."""
+    """One topic: its purpose, partitions, copies and configs."""
 
     name: str
     purpose: str
@@ -33,7 +33,7 @@ class TopicSpec:
 
 @dataclass(frozen=True)
 class Difference:
-    """One way in which a topic is not as it has to be; `hrnn topics create --alter` mends alterable ones."""
+    """One difference between a topic and its specification. `hrnn topics create --alter` fixes alterable ones."""
 
     topic: str
     what: str
@@ -41,16 +41,16 @@ class Difference:
     alterable: bool = False
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return it as one line."""
         return f"{self.topic}: {self.what} ({self.remedy})"
 
 
 def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) -> list[TopicSpec]:
-    """List every topic. All but `models` have `partitions`: a user's records must meet in one worker."""
-    # With three copies a write counts when two have it: one broker may then fail without loss or a stop.
+    """Return every topic. All but `models` have `partitions`: a user's records must meet in one worker."""
+    # of three copies two must have a write: then one broker may fail without loss or a stop
     common = {"min.insync.replicas": "2" if replication >= 3 else "1"}
     deleted = {**common, "cleanup.policy": "delete"}
-    # Small segments, as the newest one is never compacted.
+    # small segments: the newest one is never compacted
     compacted = {**common, "cleanup.policy": "compact", "segment.bytes": str(64 * MIB)}
 
     def topic(name: str, purpose: str, configs: dict[str, str], count: int = partitions) -> TopicSpec:
@@ -63,11 +63,10 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
             {
                 **deleted,
                 "retention.ms": str(30 * DAY_MS),
-                # Which events are late or from the future, and how long a list took, must not hang on the
-                # clocks of the producers.
+                # late and future events and the latency of lists must not depend on producers' clocks
                 "message.timestamp.type": "LogAppendTime",
-                # Far above a valid event's size, so that oversized junk reaches the dead letters, where it is
-                # seen, instead of an error at some producer.
+                # far above a valid event's size, so that oversized records become dead letters, which are seen,
+                # and not errors of some producer
                 "max.message.bytes": str(4 * MIB),
             },
         ),
@@ -76,13 +75,13 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
         topic(
             topics.requests,
             REQUESTS,
-            # A list is for the time that the broker took the request at, unless the request names another.
+            # a list is for the broker's time of the request, unless the request names another
             {**deleted, "retention.ms": str(DAY_MS), "message.timestamp.type": "LogAppendTime"},
         ),
         topic(
             topics.recommendations,
             "lists go out",
-            # Each list can be read for a day; after that the newest of each user remains.
+            # each list is kept for a day, then the newest of each user
             {**compacted, "min.compaction.lag.ms": str(DAY_MS)},
         ),
         topic(topics.transitions, "user stage to item stage", {**deleted, "retention.ms": str(7 * DAY_MS)}),
@@ -90,10 +89,10 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
         topic(
             topics.sessions,
             "sessions, for training",
-            # A session is written again with each of its events: half of the log is soon old versions.
-            # A worker that was cut off may write a shorter version after the new owner's. Readers keep the longer,
-            # and compaction the later: it loses the longer one only if no reader came within the lag, and only of a
-            # session that is over, as a user's next event writes an open one again. Trainers read every 10 s.
+            # A session is written again with each event, so half of the log is soon outdated. A worker that lost a
+            # partition may write a shorter version after the new owner's. Readers keep the longer one, compaction the
+            # later one. So the longer one is lost only if no trainer reads it within the lag (they read every 10 s),
+            # and only for a closed session: the user's next event writes an open one again.
             {**compacted, "min.compaction.lag.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.2"},
         ),
         topic(
@@ -101,8 +100,8 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
             "weights, then pointer",
             {
                 **compacted,
-                # The order of chunks, manifest and pointer makes a torn publish invisible: one partition.
-                # A worker that starts reads all of it, so old versions must go soon.
+                # one partition: the order of chunks, manifest and pointer hides an incomplete publication.
+                # A starting worker reads all of the topic, so old versions must be removed soon.
                 "segment.bytes": str(16 * MIB),
                 "segment.ms": str(HOUR_MS),
                 "min.cleanable.dirty.ratio": "0.01",
@@ -113,31 +112,30 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
         topic(
             topics.dead_letters,
             "records not applied",
-            # What was refused, and the headers that say why; what is larger than a broker's default is cut.
+            # refused records, with the reason in headers; truncated to a broker's default limit
             {**deleted, "retention.ms": str(30 * DAY_MS)},
         ),
         topic(
             topics.user_states,
             "users' states",
-            # A worker that finds another's writes among its own puts back what they hid: compaction must not
-            # have removed it by then.
+            # a worker republishes values that another worker's records hide: compaction must not remove them before
             {**compacted, "min.compaction.lag.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.3"},
         ),
         topic(
             topics.item_states,
             "items' signals, as counted",
-            # For the same reason.
+            # for the same reason
             {**compacted, "min.compaction.lag.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.3"},
         ),
     ]
 
 
 def wanted(admin: KafkaAdminClient, settings: CommandSettings) -> list[TopicSpec]:
-    """Build the table for a deployment: with the partitions that were asked for, else those that it has."""
+    """Return a deployment's topics, with HRNN_PARTITIONS if it is set, otherwise with the existing number."""
     partitions, topics = settings.partitions, settings.topics
     if "partitions" not in settings.model_fields_set:
         existing_topics = set(admin.list_topics())
-        # the changelog first: users are at home in its partitions, however many the others were given since
+        # the changelog first: it has the users' own partitions, and other topics may have got more
         for name in (topics.user_states, topics.interactions):
             if name in existing_topics:
                 (topic,) = admin.describe_topics([name])
@@ -147,7 +145,7 @@ def wanted(admin: KafkaAdminClient, settings: CommandSettings) -> list[TopicSpec
 
 
 def existing(admin: KafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, TopicSpec]:
-    """Read those of the topics that exist: partitions, replication and the configs that the spec names."""
+    """Return the existing topics: partitions, replication and the configs in the specification."""
     names = set(admin.list_topics())
     present = [spec for spec in specs if spec.name in names]
     if not present:
@@ -167,7 +165,7 @@ def existing(admin: KafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, T
 
 
 def differences(specs: Sequence[TopicSpec], found: dict[str, TopicSpec]) -> list[Difference]:
-    """Compare what has to be with what is."""
+    """Compare existing topics with their specification."""
     all_of_them = []
     for spec in specs:
         topic = found.get(spec.name)
@@ -194,19 +192,19 @@ def differences(specs: Sequence[TopicSpec], found: dict[str, TopicSpec]) -> list
 
 
 def _remedy(purpose: str, found: int, wanted: int) -> str:
-    """Return what to do about a topic of another number of partitions."""
-    anew = "else begin with new topics under another HRNN_TOPIC_PREFIX: partitions can't be changed, users would move"
+    """Return the remedy for a wrong number of partitions."""
+    new = "or create new topics under another HRNN_TOPIC_PREFIX: a user's partition can't be changed"
     if purpose in FORWARDED and found > wanted:
-        return f"workers forward what comes on the {found - wanted} added ones, which may stay so; {anew}"
+        return f"nothing to do: workers forward events of the {found - wanted} added ones; {new}"
     if found < wanted:
-        return f"make it again with {wanted}, or set HRNN_PARTITIONS={found} if all have as many; {anew}"
-    return f"set HRNN_PARTITIONS={found} if all have as many; {anew}"
+        return f"re-create it with {wanted}, or set HRNN_PARTITIONS={found} if all have as many; {new}"
+    return f"set HRNN_PARTITIONS={found} if all have as many; {new}"
 
 
 def create(admin: KafkaAdminClient, specs: Sequence[TopicSpec], *, alter: bool = False) -> list[str]:
-    """Create those that don't exist and return their names; with `alter`, also set the others' configs right.
+    """Create the missing topics and return their names; with `alter`, also fix the configs of existing ones.
 
-    Others that create at the same time are no trouble. Raises Failure if the broker refuses one.
+    Several processes may do this at the same time. Raises Failure if the broker refuses one.
     """
     found = existing(admin, specs)
     missing = {
@@ -225,7 +223,7 @@ def create(admin: KafkaAdminClient, specs: Sequence[TopicSpec], *, alter: bool =
             if topic["error_code"] and refused is not TopicAlreadyExistsError:
                 raise Failure(
                     f"can't create {topic['name']}: {topic.get('error_message') or refused.__name__}",
-                    "HRNN_REPLICATION must not exceed the number of brokers; the rest is said by the broker",
+                    "HRNN_REPLICATION must not exceed the number of brokers; see the broker's own message",
                 )
         admin.wait_for_topics(list(missing))
     if alter:

@@ -1,1 +1,1 @@
-"""The commands of `hrnn`, one a file."""
+"""The commands of `hrnn`, one per file."""

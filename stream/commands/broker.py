@@ -1,4 +1,4 @@
-"""`hrnn broker`: the local Kafka of demo and tests, alone."""
+"""`hrnn broker`: the local Kafka of the demo and the tests."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stream.commands.options import note, results
 
 
 def broker(
-    create: bool = typer.Option(True, "--topics/--no-topics", help="Create the topics of HRNN_TOPIC_PREFIX, too."),
+    create: bool = typer.Option(True, "--topics/--no-topics", help="Also create the topics of HRNN_TOPIC_PREFIX."),
 ) -> None:
-    """Start a single-node Apache Kafka on this machine and keep it until Ctrl-C; its data go with it.
+    """Run a single-node Apache Kafka on this machine until Ctrl-C, then delete its data.
 
-    For trying things out, not for anything that must be kept. The address is printed, and is the only line on standard
-    output. With it, in another terminal:
+    Use it for tests, not for data that must be kept. The only line on standard output is the address. Then, in another
+    terminal:
 
     export HRNN_KAFKA_BOOTSTRAP=127.0.0.1:PORT
 
     hrnn worker, hrnn trainer, hrnn produce FILE, hrnn watch, hrnn dead-letters --follow, hrnn doctor
 
-    Any Kafka client will do as well, such as kcat (apt-get install kcat):
+    Any Kafka client works, such as kcat (apt-get install kcat):
 
     kcat -b 127.0.0.1:PORT -L, kcat -b 127.0.0.1:PORT -C -t recommendations -o end
     """
@@ -43,10 +43,10 @@ def broker(
             note(f"{len(made)} topics created")
         results(kafka.bootstrap)
         sys.stdout.flush()
-        note(f"export HRNN_KAFKA_BOOTSTRAP={kafka.bootstrap}; Ctrl-C ends it")
+        note(f"export HRNN_KAFKA_BOOTSTRAP={kafka.bootstrap}; Ctrl-C stops the broker")
         while not ended.wait(0.5):
             if kafka.pid is None:
-                note("the broker ended by itself:")
+                note("the broker ended unexpectedly:")
                 note(kafka.log()[-2000:])
                 raise typer.Exit(1)
-    note("the broker has ended, its data are deleted")
+    note("the broker has stopped, its data are deleted")

@@ -1,4 +1,4 @@
-"""`hrnn dead-letters`: what was refused, why, and where it stood."""
+"""`hrnn dead-letters`: show refused records with reason and source."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import typer
 
 from stream.commands.options import Bootstrap, Json, Prefix, note, results
 
-SHOWN_CHARS = 160  # of a value in a line; --json has all
+SHOWN_CHARS = 160  # of a value in a line; --json shows all
 
 
 def dead_letters(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only those refused for this, such as late.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="End after so many.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show new ones, until Ctrl-C.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", help="Show only this reason, such as late.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show refused records, a line each: when, why, where they stood, and how they begin.
+    """Show refused records, one per line: time, reason, source, detail and the start of the value.
 
-    Those already there come first, oldest first; with --follow, then those that come. A table of reasons with their
-    numbers ends the list. Nothing is consumed: they stay on the topic.
+    Existing ones come first, oldest first, then new ones with --follow. A count by reason ends the output. Nothing is
+    consumed: the records stay on the topic.
     """
     from stream.clients.reading import follow as following
     from stream.clients.reading import read_to_end
@@ -51,12 +51,12 @@ def dead_letters(
     except KeyboardInterrupt:
         pass
     if not as_json:
-        said = ", ".join(f"{name} {count}" for name, count in found.most_common())
-        note(f"{found.total()} dead letters{': ' + said if said else ''}")
+        counts = ", ".join(f"{name} {count}" for name, count in found.most_common())
+        note(f"{found.total()} dead letters{': ' + counts if counts else ''}")
 
 
 def read_letter(record: Any) -> dict[str, Any]:
-    """Read a dead letter; what is no text is shown with backslashes."""
+    """Return a dead letter's fields. Bytes that are not UTF-8 are shown with backslashes."""
     headers = {name: _text(value) for name, value in record.headers}
     return {
         "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds"),
@@ -72,7 +72,7 @@ def read_letter(record: Any) -> dict[str, Any]:
 
 
 def line(letter: dict[str, Any]) -> str:
-    """Write a dead letter in one line."""
+    """Return a dead letter as one line."""
     value = letter["value"] or ""
     shown = value if len(value) <= SHOWN_CHARS else f"{value[:SHOWN_CHARS]}… ({len(value):,} characters)"
     place = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"

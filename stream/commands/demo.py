@@ -1,4 +1,4 @@
-"""`hrnn demo` and `hrnn audit`: see it work, and prove it on a log of one's own."""
+"""`hrnn demo` and `hrnn audit`: run everything on this machine, and check a log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stream.commands.options import Bootstrap, Json, Prefix, note, results
 
 def demo(
     rate: Annotated[
-        float | None, typer.Option(min=1, help="Live events a second; as fast as answers come if not given.")
+        float | None, typer.Option(min=1, help="Live events per second. Default: as fast as lists come back.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=8, help="Worker processes that share the partitions.")] = 1,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything running at the end, and say how to use it.")
+        bool, typer.Option("--keep", help="Keep everything running at the end, and print how to use it.")
     ] = False,
     events: Annotated[
         int | None, typer.Option(min=2000, help="Use only the first so many of the 100,000 events.")
@@ -26,10 +26,10 @@ def demo(
 ) -> None:
     """Run everything on this machine: a real Kafka, 100,000 real events, workers, a trainer, a hot swap, a check.
 
-    80 % of the events are history that the first model is fitted to; the rest comes live while the trainer retrains.
-    A quarter of the live events waits for the next model, so that it is swapped in under load. At the end every
-    state and list is compared with a replay. Exit status 0 only if nothing is lost or wrong and a swap happened.
-    With HRNN_KAFKA_BOOTSTRAP set that broker is used and none is started.
+    The first model is fitted to 80 % of the events. The rest is sent live while the trainer retrains. A quarter of the
+    live events waits for the next model, so that it is swapped in under load. At the end every state and list is
+    compared with a replay. The exit status is 0 only if nothing is lost or wrong and a swap happened. If
+    HRNN_KAFKA_BOOTSTRAP is set, that broker is used.
     """
     from stream.demo.demo import DemoOptions, run_demo
 
@@ -41,16 +41,16 @@ def audit(
     prefix: Prefix = None,
     data_dir: Annotated[
         list[Path] | None,
-        typer.Option(help="A stopped worker's HRNN_DATA_DIR: compare its stores with the changelogs, too; repeatable."),
+        typer.Option(help="A stopped worker's HRNN_DATA_DIR: also compare its stores with the changelogs; repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Replay the whole log in one process, and compare every state, session, list, answer and dead letter with it.
+    """Replay the whole log in one process, and compare every state, session, list and dead letter with it.
 
-    Workers may be at work, at rest or stopped, and have had the settings that this command reads from the same
-    environment. Lists made with signals are made again from the records of `signals` that they name (a sample of
-    3,000 a model); of popularity lists the shape, the exclusions and the order are checked. Exit status 0: all is
-    right; 1: something is lost or wrong; 2: nothing is, but a part could not be checked (`not_checked` says why).
+    Workers may be running or stopped. The environment must have the workers' settings. Lists with signals are computed
+    again from the records of `signals` that they name (a sample of 3,000 per model). For popularity lists the shape,
+    the exclusions and the order are checked. Exit status 0: all is right; 1: something is lost or wrong; 2: nothing is
+    wrong, but a part could not be checked (`not_checked` has the reason).
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""`hrnn doctor`: what is wrong, and what to do about it."""
+"""`hrnn doctor`: check the deployment, with a remedy for each problem."""
 
 from __future__ import annotations
 

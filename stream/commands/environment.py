@@ -1,4 +1,4 @@
-"""The environment that the commands read, and the check that no variable of it is misspelt."""
+"""Settings of the commands from the environment, and the check for misspelt variables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PREFIX = "HRNN_"
 SHOWN_SECRET = "(set)"
 
 OWN_VARIABLES = {
-    "HRNN_CACHE_DIR": ("~/.cache/hrnn-stream", "keeps Kafka's jars, fetched once for demo and tests"),
-    "HRNN_TORCH_INDEX": ("", "a wheel index that `make install` takes torch from; PyPI's brings CUDA along"),
-    "HRNN_LOG_LEVEL": ("info", "the same as --log-level; error for commands that are no services"),
-    "HRNN_LOG_FORMAT": ("auto", "the same as --log-format: text at a terminal, JSON lines otherwise"),
+    "HRNN_CACHE_DIR": ("~/.cache/hrnn-stream", "folder of Kafka's jars, fetched once for demo and tests"),
+    "HRNN_TORCH_INDEX": ("", "wheel index of torch for `make install`; PyPI's wheel includes CUDA"),
+    "HRNN_LOG_LEVEL": ("info", "like --log-level; the default is error for commands that are not services"),
+    "HRNN_LOG_FORMAT": ("auto", "like --log-format: text at a terminal, JSON lines otherwise"),
 }
 
 
@@ -35,47 +35,47 @@ READ_BY_COMMANDS = (
 
 
 class CommandSettings(KafkaSettings):
-    """What the commands need to know beyond where Kafka is."""
+    """The settings of the commands."""
 
     partitions: int = Field(
-        8, ge=1, le=1000, description="the most workers that can share the load; can't be changed later"
+        8, ge=1, le=1000, description="partitions, the maximum number of workers; can't be changed later"
     )
-    replication: int = Field(1, ge=1, description="copies of each partition; 3 on a real cluster")
+    replication: int = Field(1, ge=1, description="copies of each partition; use 3 on a real cluster")
 
 
 def read_settings(**given: object) -> CommandSettings:
-    """Read the settings, `given` ones (None: not given) before the environment's; raises Failure."""
+    """Return the settings. `given` values other than None override the environment; raises Failure."""
     return load(CommandSettings, **given)
 
 
 def load(kind: type[S], **given: object) -> S:
-    """Make settings of any kind, telling a person which variable is wrong and how."""
-    make: Any = kind  # pydantic-settings' own arguments would be checked against the fields
+    """Return settings of a kind; raises Failure with the name of a wrong variable."""
+    make: Any = kind  # Any, as mypy would check pydantic-settings' own arguments against the fields
     try:
         settings: S = make(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        if not first["loc"]:  # how settings go together; the input is all of them, secrets too
+        if not first["loc"]:  # a combination of settings; the input has all of them, including secrets
             raise Failure(first["msg"].removeprefix("Value error, "), "see `hrnn settings`", exit_code=2) from None
         name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
         value = SHOWN_SECRET if name in secrets() else first["input"]
         raise Failure(f"{name}={value}: {first['msg']}", "correct or unset it", exit_code=2) from None
-    except SettingsError as error:  # of values with parts, which are read as JSON
+    except SettingsError as error:  # lists are read as JSON
         name = PREFIX + str(error).split('"')[1].upper()
         raise Failure(
-            f"{name}={os.environ.get(name)} is no list", "write it as JSON: [3600, 86400]", exit_code=2
+            f"{name}={os.environ.get(name)} is not a list", "write it as JSON: [3600, 86400]", exit_code=2
         ) from None
     return settings
 
 
 def secrets() -> set[str]:
-    """Return the variables whose values nobody is shown."""
+    """Return the variables whose values are never shown."""
     fields = KafkaSettings.model_fields.items()
     return {PREFIX + name.upper() for name, field in fields if SecretStr in get_args(field.annotation)}
 
 
 class Variable(NamedTuple):
-    """One environment variable: which commands read it, its default, and why that."""
+    """One environment variable: which commands read it, its default, and its description."""
 
     name: str
     reader: str
@@ -84,7 +84,7 @@ class Variable(NamedTuple):
 
 
 def all_variables() -> list[Variable]:
-    """List every variable that some command reads."""
+    """Return every variable that a command reads."""
     from trainer.settings import FittingSettings, TrainerSettings
 
     found = {name: Variable(name, "commands", default, reason) for name, (default, reason) in OWN_VARIABLES.items()}
@@ -101,7 +101,7 @@ def all_variables() -> list[Variable]:
             name = PREFIX + field_name.upper()
             default = "" if field.default is None else str(field.default)
             if isinstance(field.default, tuple):
-                default = str(list(field.default))  # as it has to be written
+                default = str(list(field.default))  # in the form of the variable
             if name not in found:
                 found[name] = Variable(name, reader, default, field.description or "")
                 continue
@@ -112,7 +112,7 @@ def all_variables() -> list[Variable]:
 
 
 def refuse_unknown(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise Failure for a variable that begins with HRNN_ and that nothing reads, naming the nearest one."""
+    """Raise Failure for an unknown variable that begins with HRNN_, with the nearest known one."""
     known = [variable.name for variable in all_variables()]
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:

@@ -1,4 +1,4 @@
-"""`hrnn`, the command: its options, its commands in the order of a first use, and how failures are said."""
+"""The `hrnn` command line: its options, its commands in the order of first use, and its error output."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from stream.process.logs import Format, Level, configure_logging
 
 app = typer.Typer(
     name="hrnn",
-    help="A streaming recommender on Kafka: a neural state per user, fresh lists with each event.",
-    epilog="Settings come from the environment, see `hrnn settings`; options go before them. Results go to standard "
-    "output, all else to standard error. Exit status: 0 done, 1 failed or something is wrong, 2 asked wrongly, or of "
-    "a file that is wrong.",
+    help="A streaming recommender on Kafka: a neural state per user, a new list with each event.",
+    epilog="Settings come from the environment, see `hrnn settings`; options override them. Results go to standard "
+    "output, everything else to standard error. Exit status: 0 success, 1 failure or a problem found, 2 wrong "
+    "arguments, settings or input files.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,7 +49,7 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _before_any_command(
     context: typer.Context,
-    log_level: Annotated[Level | None, typer.Option(help="\\[HRNN_LOG_LEVEL, else info for services]")] = None,
+    log_level: Annotated[Level | None, typer.Option(help="Lowest level to log. \\[HRNN_LOG_LEVEL, else info]")] = None,
     log_format: Annotated[
         Format | None, typer.Option(help="auto: text at a terminal, JSON lines otherwise. \\[HRNN_LOG_FORMAT]")
     ] = None,
@@ -82,7 +82,7 @@ app.command("settings")(settings_command.settings)
 
 
 def main() -> None:
-    """Run the command line; the entry point of `hrnn`."""
+    """Run the command line: the entry point of `hrnn`."""
     try:
         app()
     except Failure as failure:

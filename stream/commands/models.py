@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from stream.commands.environment import CommandSettings
     from trainer.service.publishing import Listed
 
-app = typer.Typer(help="Look at the published models, verify them, go back to an older one.", no_args_is_help=True)
+app = typer.Typer(help="List published models, verify them, roll back to an older one.", no_args_is_help=True)
 
-SHOWN_MEASURES = ("hit_rate", "mrr")  # of some ten; `hrnn models show` has all
+SHOWN_MEASURES = ("hit_rate", "mrr")  # `hrnn models show` has all
 
-Version = Annotated[str | None, typer.Argument(help="A version; the one that serves if none is named.")]
+Version = Annotated[str | None, typer.Argument(help="A version. Default: the one that serves.")]
 
 
 def _settings(bootstrap: str | None, prefix: str | None) -> CommandSettings:
@@ -42,9 +42,9 @@ def list_models(bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Jso
         return
     table(("version", "", "trained", "newest event", "size", "measures"), [_row(listed) for listed in versions])
     if not serving:
-        note("none serves: no model is published, lists are by popularity")
+        note("no model is published, lists are by popularity")
     elif not any(listed.current for listed in versions):
-        note(f"{serving} is meant to serve and is not whole: workers keep the one before; see `hrnn models rollback`")
+        note(f"{serving} should serve but is incomplete: workers keep the previous one; see `hrnn models rollback`")
 
 
 @app.command("show")
@@ -60,12 +60,12 @@ def show_model(version: Version = None, bootstrap: Bootstrap = None, prefix: Pre
             if listed.manifest.version == version:
                 results(json.dumps(_described(listed), indent=2))
                 return
-        raise NoSuchVersion(f"{settings.topics.models} holds no whole version {version!r}")
+        raise NoSuchVersion(f"{settings.topics.models} has no complete version {version!r}")
 
 
 @app.command("verify")
 def verify_model(version: Version = None, bootstrap: Bootstrap = None, prefix: Prefix = None) -> None:
-    """Make every check that a worker makes before it serves a version; exit 1 if one fails."""
+    """Verify a version as a worker does before it serves it; exit 1 if a check fails."""
     from stream.clients.published import model_topic, serving_version, verified
 
     with model_topic(_settings(bootstrap, prefix)) as models:
@@ -76,9 +76,9 @@ def verify_model(version: Version = None, bootstrap: Bootstrap = None, prefix: P
 
 @app.command("rollback")
 def rollback_model(version: Version = None, bootstrap: Bootstrap = None, prefix: Prefix = None) -> None:
-    """Make an older version serve: the named one, else the one before; workers swap to it at once.
+    """Roll back to an older version: the given one, or the previous one. Workers swap to it at once.
 
-    The trainer's next publication takes over from it: stop the trainer first if what it publishes is the trouble.
+    The trainer's next publication replaces it. Stop the trainer first if its models are the problem.
     """
     from stream.clients.published import model_topic, serving_version, verified, version_before
 
@@ -86,11 +86,11 @@ def rollback_model(version: Version = None, bootstrap: Bootstrap = None, prefix:
         serving = serving_version(models)
         version = version or version_before(serving, models.versions())
         if version == serving:
-            note(f"{version} serves already")
+            note(f"{version} already serves")
             return
         verified(models, version)
         models.rollback(version, time.time())
-    note(f"{version} serves now instead of {serving}")
+    note(f"rolled back to {version} from {serving}")
 
 
 def _described(listed: Listed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`hrnn worker` and `hrnn trainer`: the two processes that run for long."""
+"""`hrnn worker` and `hrnn trainer`: the two services."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from stream.commands.options import Json, note, results
 
 log = logging.getLogger(__name__)
 
-BROKER_TIMEOUT_S = 30.0  # services start together with their Kafka
-TRAINER_STOP_S = 10.0  # half of the time that Kubernetes gives by default
+BROKER_TIMEOUT_S = 30.0  # Kafka may be starting at the same time
+TRAINER_STOP_S = 10.0  # a third of Kubernetes' default grace period
 
 
 def worker() -> None:
-    """Read events, keep users' states, emit lists, until SIGTERM; as many as there are partitions share the load.
+    """Read events, keep users' states and send lists, until SIGTERM. Up to one worker per partition shares the load.
 
     All settings come from the environment: HRNN_KAFKA_BOOTSTRAP, HRNN_DATA_DIR, HRNN_TOP_K, HRNN_METRICS_PORT…
     `hrnn settings` lists them.
@@ -50,41 +50,41 @@ def worker() -> None:
             status = process.run()
         except TopicsNotReady as error:
             raise Failure(str(error)) from None
-        # The loop that handled signals is gone: a second SIGTERM must not turn a clean stop into a failed one.
+        # the loop that handled signals has ended: a second SIGTERM must not turn a clean stop into a failure
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # All is written; to take the interpreter apart, torch with it, costs seconds that the successor's users wait for.
+    # everything is written; a regular exit of Python with torch takes seconds that users would wait for
     logging.shutdown()
     os._exit(status)
 
 
 def require_folder(path: Path) -> None:
-    """Make the folder of the stores and write in it; raises Failure if that can't be."""
+    """Create the folder of the stores and check that it is writable; raises Failure."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise Failure(
-            f"can't write in {path}: {error.strerror}", "set HRNN_DATA_DIR to a folder that this user may write in"
+            f"can't write in {path}: {error.strerror}", "set HRNN_DATA_DIR to a folder that this user can write to"
         ) from None
 
 
 def trainer(
-    once: bool = typer.Option(False, "--once", help="Train once, publish if the gate allows, and exit."),
+    once: bool = typer.Option(False, "--once", help="Train once, publish if the gate accepts the model, and exit."),
     as_json: Json = False,
 ) -> None:
-    """Fit models to the sessions that the stream writes, and publish those that are no worse than what serves.
+    """Fit models to the sessions of the stream, and publish each model that is no worse than the serving one.
 
-    Without --once it goes on until SIGTERM, training when HRNN_TRAIN_INTERVAL_S has passed and
-    HRNN_TRAIN_MIN_NEW_EVENTS have come. `hrnn settings` lists all settings. With --once the exit status is 0 if
-    a model was published or the gate refused it, 1 if none could be trained.
+    Without --once it runs until SIGTERM. It trains when HRNN_TRAIN_INTERVAL_S has passed and there are
+    HRNN_TRAIN_MIN_NEW_EVENTS new events. `hrnn settings` lists all settings. With --once the exit status is 0 if a
+    model was published or rejected by the gate, 1 if none could be trained.
     """
     from stream.clients.connection import explained, require_broker
     from stream.commands.environment import load
     from trainer.settings import FittingSettings, TrainerSettings
 
     settings = load(TrainerSettings, fitting=load(FittingSettings))
-    if once:  # the service itself waits for as long as it takes
+    if once:  # the service waits without a limit
         require_broker(settings.kafka_bootstrap, timeout_s=BROKER_TIMEOUT_S)
 
     from stream.clients.connection import missing_topic
@@ -97,8 +97,8 @@ def trainer(
 
     def stop(*_: object) -> None:
         stopping.set()
-        # a fit ends at its next chunk, but counting signals or an evaluation ends when it is done; nothing is lost by
-        # not waiting for it: the copy of the sessions is transactional, and a model is only there with its pointer
+        # a fit stops at its next chunk, but counting signals or an evaluation does not. Exiting loses nothing: the copy
+        # of the sessions is transactional, and a model is published only with its pointer
         bound = threading.Timer(TRAINER_STOP_S, os._exit, (0,))
         bound.daemon = True
         bound.start()
@@ -116,7 +116,7 @@ def trainer(
             if as_json:
                 results(json.dumps(asdict(run)))
             if run.result in ("skipped", "stopped"):
-                raise Failure(f"nothing was trained: {run.reason}", "produce events and let a worker read them")
+                raise Failure(f"nothing was trained: {run.reason}", "produce events and run a worker that reads them")
             note(f"{run.result} {run.version}: {run.reason}" if run.version else f"{run.result}: {run.reason}")
         else:
             server = MetricsServer(
@@ -128,6 +128,6 @@ def trainer(
     except TopicMissing as error:
         raise missing_topic(settings.kafka_bootstrap, settings.topics.sessions) from error
     except TimeoutError as error:
-        raise Failure(str(error), "see what `hrnn doctor` says") from None
+        raise Failure(str(error), "run `hrnn doctor`") from None
     finally:
         service.close()

@@ -1,4 +1,4 @@
-"""`hrnn settings`: every variable that is read from the environment."""
+"""`hrnn settings`: list the environment variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stream.commands.tables import table
 
 
 def settings(as_json: Json = False) -> None:
-    """List the environment variables: who reads each, its value now if set, its default, and why that."""
+    """List the environment variables: readers, current value, default, description."""
     from stream.commands.environment import SHOWN_SECRET, all_variables, secrets
 
     environ = {**os.environ, **{name: SHOWN_SECRET for name in secrets() if os.environ.get(name)}}
@@ -20,7 +20,7 @@ def settings(as_json: Json = False) -> None:
         results(json.dumps(rows))
         return
     table(
-        ("variable", "read by", "set to", "default", "why"),
+        ("variable", "read by", "set to", "default", "description"),
         [
             (variable.name, variable.reader, environ.get(variable.name, ""), variable.default, variable.reason)
             for variable in variables

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-PADDING = 3  # of a cell, beside its text; and one at the end
+PADDING = 3  # of each cell
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Show rows under a header; where a terminal is too narrow for the words, each row is a list of its cells."""
+    """Print rows under a header. On a narrow terminal each row is printed as a list of its cells."""
     if not sys.stdout.isatty():
         for row in (header, *rows):
             typer.echo("\t".join(row))
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def draw(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Draw rows so that no word is broken: it could not be copied, nor found by a search."""
+    """Draw rows without breaking a word, so that words can be copied and searched."""
     widths = _widths(console.width - 1, [header, *rows])
     if widths is None:
         name_width = max(map(len, header))

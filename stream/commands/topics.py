@@ -1,4 +1,4 @@
-"""`hrnn topics`: create and list."""
+"""`hrnn topics`: create and list the topics."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def create_topics(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     partitions: int | None = typer.Option(
-        None, min=1, help="Of each topic but models; the most workers. [HRNN_PARTITIONS, else those there are, else 8]"
+        None, min=1, help="Partitions of each topic but models. [HRNN_PARTITIONS, else the existing number, else 8]"
     ),
-    replication: int | None = typer.Option(None, min=1, help="Copies of each. [HRNN_REPLICATION, else 1]"),
-    alter: bool = typer.Option(False, "--alter", help="Also set right the configs of topics that exist."),
+    replication: int | None = typer.Option(None, min=1, help="Copies of each partition. [HRNN_REPLICATION, else 1]"),
+    alter: bool = typer.Option(False, "--alter", help="Also fix the configs of existing topics."),
 ) -> None:
-    """Create the topics that are missing and check the others; exit 1 if one is not as it has to be."""
+    """Create the missing topics and check the others; exit 1 if one is wrong."""
     from stream.clients.connection import administration
     from stream.clients.topics import create, differences, existing, wanted
     from stream.commands.environment import read_settings
@@ -37,7 +37,7 @@ def create_topics(
         wrong = differences(specs, existing(admin, specs))
     for name in created:
         note(f"created {name}")
-    note(f"{len(created)} created, {len(specs) - len(created)} were there, at {settings.kafka_bootstrap}")
+    note(f"{len(created)} created, {len(specs) - len(created)} existed, at {settings.kafka_bootstrap}")
     for difference in wrong:
         note(f"wrong: {difference}")
     if wrong:
@@ -46,7 +46,7 @@ def create_topics(
 
 @app.command("list")
 def list_topics(bootstrap: Bootstrap = None, prefix: Prefix = None, as_json: Json = False) -> None:
-    """List the topics, with how they are held and whether that is right; exit 1 if not."""
+    """List the topics with their configuration and state; exit 1 if one is wrong."""
     from stream.clients.connection import administration
     from stream.clients.topics import differences, existing, wanted
     from stream.commands.environment import read_settings

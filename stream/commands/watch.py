@@ -1,4 +1,4 @@
-"""`hrnn watch`: lists as they come."""
+"""`hrnn watch`: show lists as they arrive."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from stream.commands.options import Bootstrap, Json, Prefix, note, results
 def watch(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
-    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's lists.")] = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with those already there.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="End after so many lists.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Places of each list to show.")] = 5,
-    titles: Annotated[str | None, typer.Option(help="CSV with ITEM_ID,TITLE: show titles for ids.")] = None,
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Show only this user's lists.")] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the existing lists.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many lists.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Show so many items of each list.")] = 5,
+    titles: Annotated[str | None, typer.Option(help="CSV with ITEM_ID,TITLE: show titles instead of ids.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show recommendations as they come, a line each, until Ctrl-C."""
+    """Show recommendations as they arrive, one per line, until Ctrl-C."""
     from stream.clients.reading import follow
     from stream.commands.environment import read_settings
 
@@ -53,11 +53,11 @@ def _show(record: object, names: dict[str, str], top: int) -> None:
         results(line(decode_recommendation(value), names, top))
     except msgspec.DecodeError as error:
         where = f"partition {getattr(record, 'partition', '?')} offset {getattr(record, 'offset', '?')}"
-        note(f"no list at {where}: {error}")
+        note(f"not a list at {where}: {error}")
 
 
 def line(recommendation: Recommendation, names: dict[str, str], top: int) -> str:
-    """Say a list in a line: when, for whom, by which model or recipe, what."""
+    """Return a list as one line: time, user, model or recipe, items."""
     clock = datetime.fromtimestamp(recommendation.generated_at).strftime("%H:%M:%S")
     items = " | ".join(names.get(item.item_id, item.item_id) for item in recommendation.items[:top])
     maker = recommendation.recipe or recommendation.model_version

@@ -222,7 +222,7 @@ def test_models_are_listed_verified_and_rolled_back(hrnn: Hrnn, kafka: str, topi
     assert "v3 does not verify" in torn.stderr
     back = hrnn("models", "rollback")
     assert back.returncode == 0
-    assert "v2 serves now instead of v3" in back.stderr
+    assert "rolled back to v2 from v3" in back.stderr
     assert hrnn("models", "verify").returncode == 0
 
 

@@ -39,7 +39,7 @@ def test_an_option_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("abc", "is no list"), ("5", "tuple"), ("[-1]", "greater than 0"), ('["x"]', "number"), ("[1e999]", "finite")],
+    [("abc", "is not a list"), ("5", "tuple"), ("[-1]", "greater than 0"), ('["x"]', "number"), ("[1e999]", "finite")],
 )
 def test_half_lives_that_nothing_can_decay_by_are_refused(
     monkeypatch: pytest.MonkeyPatch, value: str, said: str
