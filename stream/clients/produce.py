@@ -1,4 +1,4 @@
-"""Send the rows of a file to a topic, as any producer of one's own would."""
+"""Send the rows of a file to a topic, like any producer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from models.records import Event
 from stream.clients.connection import client_options, explained, require_topic
 from stream.commands.failures import Failure
 
-PACE_S = 0.02  # how finely a rate is kept: by small bursts, as a sleep a record would cost more than sending it
+PACE_S = 0.02  # a rate is kept by short bursts: a sleep per record would cost more than sending it
 
 
 def value_of(event: Event) -> bytes:
-    """Write an event as a producer would: without the fields that it has not."""
+    """Encode an event without its empty fields, like a producer."""
     record = {name: value for name, value in msgspec.structs.asdict(event).items() if value is not None}
     return msgspec.json.encode(record)
 
@@ -31,10 +31,10 @@ def send_rows(
     rate: float | None = None,
     progress: Callable[[int], None] = lambda sent: None,
 ) -> int:
-    """Send each row, a key and a value, and return how many the broker has acknowledged.
+    """Send each row, a key and a value, and return the number of acknowledged ones.
 
-    `rate` is in rows a second; `what` names them. `progress` is told the number handed over so far. Raises Failure when
-    the broker refuses a record or is gone.
+    `rate` is in rows per second, `what` names the rows, `progress` is called with the number sent so far. Raises
+    Failure if the broker refuses a record or is unreachable.
     """
     require_topic(bootstrap, topic)
     refused: list[BaseException] = []

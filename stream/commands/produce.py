@@ -23,47 +23,48 @@ FORMS = "CSV, JSON lines or parquet, plain, .xz, .gz, .bz2 or .zst; - for standa
 
 @dataclass(frozen=True)
 class _Part:
-    """One file on its way to its topic."""
+    """One file to send to its topic."""
 
     what: str
     topic: str
     rows: Callable[[], Iterable[tuple[str, bytes]]]
     """Reads the file from its start: keys and values."""
     total: int | None
-    """None: of what can be read only once."""
+    """None for a file that can be read only once."""
     rate: float | None = None
 
 
 def produce(
-    file: Annotated[str | None, typer.Argument(help=f"Of events: {FORMS}")] = None,
-    items: Annotated[str | None, typer.Option(metavar="FILE", help="Of items' facts: ITEM_ID,GENRES,…")] = None,
-    users: Annotated[str | None, typer.Option(metavar="FILE", help="Of users' facts: USER_ID,AGE,…")] = None,
+    file: Annotated[str | None, typer.Argument(help=f"Events: {FORMS}")] = None,
+    items: Annotated[str | None, typer.Option(metavar="FILE", help="Facts of items: ITEM_ID,GENRES,…")] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="Facts of users: USER_ID,AGE,…")] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes without.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="auto looks at the first character.")] = "auto",
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Events per second. Default: as fast as possible.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="auto: by the first character.")] = "auto",
     columns: Columns = "",
     sep: Separator = ",",
     time_unit: TimeUnitOption = "s",
 ) -> None:
     """Send events: CSV with the columns USER_ID,ITEM_ID,TIMESTAMP[,EVENT_TYPE,EVENT_VALUE], or JSON lines.
 
-    A file is checked whole before anything is sent; events from standard input are checked line by line. Further CSV
-    columns go along as properties. Each event is keyed by its user; rows are sent as the file has them, in its order,
-    twice if they are there twice.
+    A file is checked as a whole before anything is sent. Events from standard input are checked line by line. Other CSV
+    columns become properties. Each event is keyed by its user. Rows are sent in the file's order, duplicates included.
 
     --items and --users send facts, before the events: CSV with ITEM_ID[,TITLE,CREATION_TIMESTAMP,AVAILABLE,…] or
-    USER_ID[,…], or JSON lines. Their further columns are as the schemas of HRNN_ITEMS_SCHEMA and HRNN_USERS_SCHEMA say;
-    without one, a schema is inferred and printed.
+    USER_ID[,…], or JSON lines. The schemas of HRNN_ITEMS_SCHEMA and HRNN_USERS_SCHEMA define the other columns. Without
+    one, a schema is inferred and printed.
     """
     from stream.commands.environment import read_settings
 
     if not (file or items or users):
         raise Failure("nothing to send", "name a file of events, --items FILE or --users FILE", exit_code=2)
     if columns and sum(map(bool, (file, items, users))) > 1:
-        raise Failure("--columns can't be of several files", "send one file after the other", exit_code=2)
+        raise Failure("--columns applies to one file only", "send one file at a time", exit_code=2)
     if [file, items, users].count("-") > 1:
-        raise Failure("standard input can be one file alone", "name the others", exit_code=2)
+        raise Failure("standard input can be only one of the files", "name the others", exit_code=2)
     settings = read_settings(kafka_bootstrap=bootstrap, topic_prefix=prefix)
     layout = Layout(form, parse_columns(columns), parse_separator(sep), time_unit)
     parts: list[_Part] = []
@@ -78,7 +79,7 @@ def produce(
 
 
 def _facts(path: str, kind: Kind, topic: str, layout: Layout, schema: Schema | None) -> _Part:
-    """Check a file of facts whole; without a schema, infer one and print it."""
+    """Check a file of facts; without a schema, infer one and print it."""
     from stream.files.facts import infer_schema, read_facts
 
     name = _named(path)
@@ -89,7 +90,7 @@ def _facts(path: str, kind: Kind, topic: str, layout: Layout, schema: Schema | N
         with _opened(path, held) as source:
             schema = infer_schema(source, kind, name=name, layout=layout)
         results(schema.written())
-        note(f"schema of {name} inferred; keep it in a file and name that in HRNN_{kind.upper()}_SCHEMA")
+        note(f"schema of {name} inferred; save it in a file and set HRNN_{kind.upper()}_SCHEMA to that")
 
     def rows() -> Iterable[tuple[str, bytes]]:
         with _opened(path, held) as source:
@@ -100,7 +101,7 @@ def _facts(path: str, kind: Kind, topic: str, layout: Layout, schema: Schema | N
 
 
 def _events(path: str, topic: str, layout: Layout, rate: float | None) -> _Part:
-    """Check a file of events whole, if it is not standard input."""
+    """Check a file of events, unless it is standard input."""
     from stream.files.events import read_events
 
     def rows() -> Iterable[tuple[str, bytes]]:
@@ -117,7 +118,7 @@ def _is_read_once(path: str) -> bool:
 
 
 def _opened(path: str, held: bytes | None = None) -> io.BufferedReader:
-    """Open a file, or what is held of it."""
+    """Open a file, or its content that was read already."""
     from stream.files.opening import open_file
 
     return open_file(path, sys.stdin.buffer) if held is None else open_file("-", cast(BinaryIO, io.BytesIO(held)))

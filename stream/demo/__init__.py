@@ -1,1 +1,1 @@
-"""A local Kafka, a client and a panel: what the demo and the tests run on."""
+"""A local Kafka, a replay client and a panel, for the demo and the tests."""

@@ -1,4 +1,4 @@
-"""A real single-node Apache Kafka for the demo and the tests, that leaves nothing behind.
+"""A real single-node Apache Kafka for the demo and the tests. It leaves nothing behind.
 
 with LocalKafka() as kafka:
     produce_to(kafka.bootstrap)
@@ -26,9 +26,9 @@ from stream.commands.failures import Failure
 from stream.demo.broker_node import BrokerNode, essence
 
 START_TIMEOUT_S = 90.0  # 4 s on an idle machine; two busy cores can take ten times as long
-PORTS = range(20_000, 32_000)  # below Linux's range for outgoing connections, so that a restart finds its port free
+PORTS = range(20_000, 32_000)  # below Linux's range for outgoing connections, so that the port is free at a restart
 
-# Limits of sizes are Kafka's own defaults, as those of most brokers that this will meet.
+# Size limits are Kafka's defaults, as on most brokers.
 BROKER_SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -60,8 +60,8 @@ BROKER_SETTINGS = {
 class LocalKafka:
     """One Kafka broker and controller on loopback, or the one that HRNN_KAFKA_BOOTSTRAP names.
 
-    Its data lie in a temporary folder that is deleted at the end. It ends with `stop`, with the `with` block,
-    at the exit of the process, and when the process is killed.
+    Its data are in a temporary folder, which is deleted at the end. It ends with `stop`, with the `with` block, at the
+    exit of the process, and when the process is killed.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class LocalKafka:
         advertised: Mapping[str, str] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Prepare one; `own` starts one whatever the environment names (fault tests kill it).
+        """`own` starts a broker even if the environment names one (fault tests kill it).
 
-        `settings` are broker properties laid over the defaults. `listeners` are further security protocols to serve,
-        beside plain text; `advertised` are further plain listeners by name, with the address (of a proxy) that their
-        clients are sent to. `addresses` says where all of them listen.
+        `settings` are broker properties that override the defaults. `listeners` are further security protocols beside
+        plain text. `advertised` are further plain listeners by name, with the address (of a proxy) that their clients
+        get. `addresses` has the addresses of all listeners.
         """
         self._environ = environ
         self._advertised = dict(advertised or {})
@@ -95,7 +95,7 @@ class LocalKafka:
 
     @property
     def external(self) -> bool:
-        """Whether this is somebody else's broker, that is neither started nor stopped here."""
+        """Whether this is the environment's broker, which is neither started nor stopped here."""
         return self._external is not None
 
     @property
@@ -105,7 +105,7 @@ class LocalKafka:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of its data; None when there is none of ours."""
+        """The folder of its data; None for an external broker."""
         return None if self._node is None else self._node.folder
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ class LocalKafka:
         self.stop()
 
     def start(self) -> None:
-        """Fetch the jars if need be, start the broker and return when it serves."""
+        """Fetch the jars if needed, start the broker and return when it serves."""
         if self.external:
             wait_until_serving(self._bootstrap, timeout_s=10.0)
             return
@@ -136,25 +136,25 @@ class LocalKafka:
             raise
 
     def stop(self) -> None:
-        """End the broker and delete its data; does nothing when it is not running."""
+        """Stop the broker and delete its data; does nothing if it is not running."""
         atexit.unregister(self.stop)
         node, self._node = self._node, None
         if node is not None:
             node.remove()
 
     def kill(self) -> None:
-        """End the broker as a power cut would, keeping its data for `restart`."""
+        """Kill the broker like a power cut, keeping its data for `restart`."""
         self._own("kill").end(signal.SIGKILL)
 
     def shut_down(self) -> None:
-        """End the broker in good order, keeping its data for `restart`."""
+        """Stop the broker cleanly, keeping its data for `restart`."""
         self._own("shut down").end(signal.SIGTERM)
 
     def restart(self) -> None:
         """Start the broker again on the same data and ports, and return when it serves.
 
-        One that still runs is shut down first. After `kill` it takes 9 s longer: the controller waits that
-        long for the broker that it believes alive (broker.session.timeout.ms).
+        A running broker is stopped first. After `kill` it takes 9 s longer: the controller waits for the timeout of the
+        killed broker's session (broker.session.timeout.ms).
         """
         node = self._own("restart")
         if node.pid is not None:
@@ -162,7 +162,7 @@ class LocalKafka:
         self._launch(node)
 
     def pause(self) -> None:
-        """Freeze the broker where it stands, until `resume`."""
+        """Freeze the broker until `resume`."""
         self._own("pause").signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -170,12 +170,12 @@ class LocalKafka:
         self._own("resume").signal(signal.SIGCONT)
 
     def log(self) -> str:
-        """What the broker has written to its log so far."""
+        """The broker's log so far."""
         return "" if self._node is None else self._node.log()
 
     def _own(self, verb: str) -> BrokerNode:
         if self.external:
-            raise Failure(f"can't {verb} the broker at {self._bootstrap}: it is not ours", "unset HRNN_KAFKA_BOOTSTRAP")
+            raise Failure(f"can't {verb} the broker at {self._bootstrap}: it is external", "unset HRNN_KAFKA_BOOTSTRAP")
         if self._node is None:
             raise RuntimeError(f"can't {verb} a broker that was never started")
         return self._node
@@ -207,12 +207,12 @@ def _listeners(addresses: Mapping[str, str]) -> str:
 
 
 def new_cluster_id() -> str:
-    """Draw an id for a cluster."""
-    return "h" + secrets.token_urlsafe(16)[:21]  # an id that begins with a dash is taken for an option
+    """Return a random cluster id."""
+    return "h" + secrets.token_urlsafe(16)[:21]  # an id that begins with a dash would be read as an option
 
 
 def wait_for_node(node: BrokerNode, bootstrap: str) -> None:
-    """Return when a node that was launched serves; raises Failure with the end of its log."""
+    """Wait until a launched node serves; raises Failure with the end of its log."""
     try:
         wait_until_serving(bootstrap, timeout_s=START_TIMEOUT_S, process=node.process)
     except Failure as failure:
@@ -226,9 +226,9 @@ def wait_until_serving(
     process: subprocess.Popen[bytes] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Return when a broker at one of `bootstrap`'s addresses answers; raises Failure after `timeout_s`.
+    """Wait until a broker at one of `bootstrap`'s addresses answers; raises Failure after `timeout_s`.
 
-    A KRaft broker opens its port early but answers only when it has caught up with the metadata log.
+    A KRaft broker opens its port early but answers only after it has read the metadata log.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -264,7 +264,7 @@ def answers(address: str, *, timeout_s: float = 2.0, tls: ssl.SSLContext | None 
 
 
 def free_ports(count: int) -> list[int]:
-    """Find free ports that a broker can come back to."""
+    """Return free ports that a restarted broker can use again."""
     found: list[int] = []
     for port in random.sample(PORTS, 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -272,4 +272,4 @@ def free_ports(count: int) -> list[int]:
             found.append(port)
         if len(found) == count:
             return found
-    raise Failure(f"no free port among {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "end what occupies them")
+    raise Failure(f"no free port from {PORTS.start} to {PORTS.stop - 1} on 127.0.0.1", "stop the processes using them")

@@ -1,4 +1,4 @@
-"""Three real Kafka brokers on this machine, each of which can be killed, frozen and started again by name.
+"""Three real Kafka brokers on this machine, which can be killed, frozen and restarted by number.
 
 with LocalCluster() as cluster:
     cluster.kill(2)
@@ -20,7 +20,7 @@ from stream.demo.broker_node import BrokerNode
 BROKERS = 3
 HEAP_MB = 350
 
-# A write counts when two of three copies have it: one broker may fail without loss or a stop.
+# Two of three copies must have a write: one broker may fail without loss or a stop.
 _REPLICATED = {
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
@@ -33,10 +33,10 @@ _REPLICATED = {
 
 
 class LocalCluster:
-    """Brokers 1 to 3, each a controller too, on loopback; they end as a `LocalKafka` does."""
+    """Brokers 1 to 3, which are also controllers, on loopback. They end like a `LocalKafka`."""
 
     def __init__(self, *, settings: Mapping[str, str] | None = None, environ: Mapping[str, str] = os.environ) -> None:
-        """Prepare one; `settings` are broker properties laid over the defaults."""
+        """`settings` are broker properties that override the defaults."""
         self._environ = environ
         self._settings = dict(settings or {})
         self._nodes: dict[int, BrokerNode] = {}
@@ -49,7 +49,7 @@ class LocalCluster:
 
     @property
     def running(self) -> list[int]:
-        """The brokers whose JVM runs, a frozen one too."""
+        """The brokers with a running JVM, including frozen ones."""
         return [number for number, node in self._nodes.items() if node.pid is not None]
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class LocalCluster:
                     **self._settings,
                 }
                 node.format(settings, cluster_id)
-            for node in self._nodes.values():  # all before the first is waited for: one alone has no quorum
+            for node in self._nodes.values():  # launch all before waiting: one alone has no quorum
                 node.launch()
             for number, node in self._nodes.items():
                 wait_for_node(node, self.addresses[number])
@@ -94,7 +94,7 @@ class LocalCluster:
             raise
 
     def stop(self) -> None:
-        """End all brokers and delete their data."""
+        """Stop all brokers and delete their data."""
         atexit.unregister(self.stop)
         for node in self._nodes.values():
             node.end(signal.SIGKILL)
@@ -103,18 +103,18 @@ class LocalCluster:
         self._nodes.clear()
 
     def kill(self, number: int) -> None:
-        """End a broker as a power cut would, keeping its data for `restart`."""
+        """Kill a broker like a power cut, keeping its data for `restart`."""
         self._nodes[number].end(signal.SIGKILL)
 
     def restart(self, number: int) -> None:
-        """Start a broker again on the same data and port, and return when it serves; one that runs is shut down."""
+        """Start a broker again on the same data and port, and return when it serves. A running one is stopped first."""
         node = self._nodes[number]
         node.end(signal.SIGTERM)
         node.launch()
         wait_for_node(node, self.addresses[number])
 
     def pause(self, number: int) -> None:
-        """Freeze a broker where it stands, until `resume`."""
+        """Freeze a broker until `resume`."""
         self._nodes[number].signal(signal.SIGSTOP)
 
     def resume(self, number: int) -> None:
@@ -122,5 +122,5 @@ class LocalCluster:
         self._nodes[number].signal(signal.SIGCONT)
 
     def log(self, number: int) -> str:
-        """Read what a broker has written to its log so far."""
+        """Return a broker's log so far."""
         return self._nodes[number].log()

@@ -1,4 +1,4 @@
-"""The demo: a real Kafka, real events, workers and a trainer; at the end every state is checked against a replay."""
+"""The demo: a real Kafka, real events, workers and a trainer. At the end a replay checks every state."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from stream.demo.processes import Process, free_port
 from stream.demo.replay_client import ReplayClient
 
 HISTORY_SHARE = 0.8
-HELD_BACK_SHARE = 0.25  # of the live part: sent once the next model is published, so that the swap happens under load
-SIGNAL_INTERVAL_S = 0.02  # a month is replayed in a minute: in a second as much would happen as in half a day
+HELD_BACK_SHARE = 0.25  # of the live part: sent after the next model is published, so that the swap is under load
+SIGNAL_INTERVAL_S = 0.02  # a month is replayed in a minute, so a second has the events of half a day
 WATCHED_USERS = 5
 SHOWN_TITLES = 5
 _EPOCH = re.compile(r"epoch (\d+) of at most (\d+): .*?([\d.]+) s\b")
-MOST_REJECTIONS = 3  # of candidates, one after the other: a further one is not worth waiting for
+MOST_REJECTIONS = 3  # of candidates in a row, then the demo fails
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `hrnn demo` was asked for."""
+    """The options of `hrnn demo`."""
 
     rate: float | None = None
     workers: int = 1
@@ -50,7 +50,7 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Figures:
-    """The demo's one line of figures."""
+    """The demo's figures."""
 
     events: int
     applied: int
@@ -91,7 +91,7 @@ class Demo:
         self._bootstrap = bootstrap = kafka.bootstrap
         self._display = display
         self._titles = load_titles()
-        # a broker that is somebody else's may hold an earlier demo's topics
+        # an external broker may have an earlier demo's topics
         self.topics = Topics(f"{folder.name}." if kafka.external else "")
         environ = {
             "HRNN_KAFKA_BOOTSTRAP": bootstrap,
@@ -129,10 +129,10 @@ class Demo:
         self._live_s = 0.0
 
     async def run(self) -> Figures:
-        """Play the demo; raises Failure if a process ends or a phase takes too long."""
+        """Run the demo; raises Failure if a process ends or a phase takes too long."""
         with administration(self._bootstrap) as admin:
             topic_table.create(admin, topic_table.topic_table(self.topics, partitions=self._options.partitions))
-        self._display.say(f"starting {len(self.workers)} worker(s)")
+        self._display.message(f"starting {len(self.workers)} worker(s)")
         for worker in self.workers:
             worker.start()
         for worker in self.workers:
@@ -145,10 +145,12 @@ class Demo:
         async with ReplayClient(self._bootstrap, self.topics, self._options.partitions) as client:
             async with self._shown(client):
                 await self._replay(client, "history", history)
-                self._display.say(f"{len(history):,} events of history are in; the trainer fits the first model")
+                self._display.message(
+                    f"{len(history):,} events of history are processed; the trainer fits the first model"
+                )
                 self.trainer.start()
                 await self._until_model(self._model)
-                self._display.say(f"model {self._model} serves; the rest is replayed live")
+                self._display.message(f"model {self._model} serves; the rest is replayed live")
                 client.measuring = client.asking = True
                 await self._replay(client, "live", live)
                 await self._until_published()
@@ -165,7 +167,7 @@ class Demo:
             return self._figures(client, report, (len(live) + len(held_back)) / self._live_s, swaps)
 
     def stop(self) -> None:
-        """End all processes, and take the topics away from a broker that goes on."""
+        """Stop all processes, and delete the topics on an external broker."""
         for process in (self.trainer, *self.workers):
             process.stop()
         if self.topics.prefix:
@@ -197,7 +199,7 @@ class Demo:
         )
 
     async def _until(self, condition: Callable[[], bool], every_s: float = 0.2) -> None:
-        """Wait for a model for as long as the trainer lives: how long a fit takes is up to the machine."""
+        """Wait for a model while the trainer runs: the duration of a fit depends on the machine."""
         phase = self._phase
         while not await asyncio.to_thread(condition):
             rejected = await asyncio.to_thread(self.trainer.metric, "rec_gate_rejections_total")
@@ -216,7 +218,7 @@ class Demo:
             self._model, self._model_since = version, time.monotonic()
 
     async def _while_running(self, step: object) -> None:
-        """Await a step, but fail at once when one of the processes ends."""
+        """Await a step; raises Failure at once when a process ends."""
         task = asyncio.ensure_future(step)  # type: ignore[call-overload]
         while not task.done():
             await asyncio.wait([task], timeout=0.5)
@@ -226,7 +228,7 @@ class Demo:
                     raise Failure(f"{process.name} ended with status {process.exit_code}: {process.log_tail()}")
         await task
 
-    # -- showing ----------------------------------------------------------------------------------------------------
+    # -- display ----------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def _shown(self, client: ReplayClient) -> AsyncIterator[None]:
@@ -293,24 +295,24 @@ class Demo:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Play the demo and return its exit status: 0 only if nothing is lost or wrong and a swap happened."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs and nothing is left behind
+    """Run the demo and return its exit status: 0 only if nothing is lost or wrong and a swap happened."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     folder = Path(tempfile.mkdtemp(prefix="hrnn-demo-"))
     kept = True
     try:
         with Display() as display, LocalKafka() as kafka:
-            display.say(f"Kafka serves at {kafka.bootstrap}; logs and stores are in {folder}")
+            display.message(f"Kafka serves at {kafka.bootstrap}; logs and stores are in {folder}")
             demo = Demo(options, kafka, folder, display)
             try:
                 figures = asyncio.run(demo.run())
                 kept = not figures.passed
-                _tell(figures, options, display)
+                _report(figures, options, display)
                 if options.keep:
                     _keep(demo, kafka.bootstrap, display)
             finally:
                 demo.stop()
                 if kept:
-                    display.say(f"logs and stores of what failed are in {folder}")
+                    display.message(f"the failed run's logs and stores are in {folder}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         kept = False
         return 130
@@ -320,13 +322,13 @@ def run_demo(options: DemoOptions) -> int:
     return 1 if kept else 0
 
 
-def _tell(figures: Figures, options: DemoOptions, display: Display) -> None:
+def _report(figures: Figures, options: DemoOptions, display: Display) -> None:
     verdict = (
         "nothing is lost or wrong" if figures.passed else "FAILED: something is lost or wrong, or no swap happened"
     )
     for name, value in asdict(figures).items():
-        display.say(f"  {name:<34} {value}")
-    display.say(verdict)
+        display.message(f"  {name:<34} {value}")
+    display.message(verdict)
     if options.json_line:
         sys.stdout.write(json.dumps(asdict(figures)) + "\n")
         sys.stdout.flush()
@@ -338,19 +340,19 @@ def _keep(demo: Demo, bootstrap: str, display: Display) -> None:
     pages = "\n".join(
         f"  curl -s http://127.0.0.1:{p.port}/metrics   # {p.name}" for p in (*demo.workers, demo.trainer)
     )
-    display.say(
+    display.message(
         f"""
-Everything runs on, until Ctrl-C. In another terminal:
+Everything keeps running until Ctrl-C. In another terminal:
 
   produce   echo '{{"user_id":"u","item_id":"1454468","timestamp":'$(date +%s)'}}' | \\
               kcat -P -b {bootstrap} -t {topics.interactions}
   consume   kcat -C -b {bootstrap} -t {topics.recommendations} -o end
-or with the command that is installed already:
+or with the installed command:
   export HRNN_KAFKA_BOOTSTRAP={bootstrap} HRNN_TOPIC_PREFIX={topics.prefix}
   hrnn produce FILE.csv
   hrnn watch --user u
   hrnn models list
-and the metrics:
+The metrics:
 {pages}
 """
     )
@@ -361,23 +363,23 @@ and the metrics:
             for process in (*demo.workers, demo.trainer):
                 if not process.running and process.name not in died:
                     died.add(process.name)
-                    display.say(
-                        f"{process.name} ended with status {process.exit_code}; the others run on, Ctrl-C ends them. "
-                        f"Its last lines, of {process.log_path}:{process.log_tail(lines=8)}"
+                    display.message(
+                        f"{process.name} ended with status {process.exit_code}; the others keep running, Ctrl-C stops "
+                        f"them. The end of {process.log_path}:{process.log_tail(lines=8)}"
                     )
 
 
 def fit_progress(log: str) -> str:
-    """Return from a trainer's log how far its fit is, and how long it may take; "" if it is not fitting."""
+    """Return the progress of a trainer's fit from its log; "" if it is not fitting."""
     found = list(_EPOCH.finditer(log))
     if not found or any(word in log[found[-1].end() :] for word in ("run ended", "published version")):
         return ""
     number, most, seconds = int(found[-1][1]), int(found[-1][2]), float(found[-1][3])
-    return f"epoch {number} of at most {most}, {seconds * (most - number) / number:.0f} s left at the most"
+    return f"epoch {number} of at most {most}, at most {seconds * (most - number) / number:.0f} s left"
 
 
 def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:
-    """Return the median and the 99th percentile in milliseconds; zeros for none."""
+    """Return the median and the 99th percentile in milliseconds; zeros without a value."""
     if not latencies_s:
         return 0.0, 0.0
     ordered = sorted(latencies_s)
@@ -385,7 +387,7 @@ def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:
 
 
 def _label(page: str, metric: str, label: str) -> str:
-    """Read a label of a metric's one series; "" if it has none."""
+    """Return a label of a metric's only series; "" if there is none."""
     for line in page.splitlines():
         if line.startswith(metric + "{") and f'{label}="' in line:
             return line.split(f'{label}="', 1)[1].split('"', 1)[0]

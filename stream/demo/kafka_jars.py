@@ -1,4 +1,4 @@
-"""Where Kafka's jars come from: Maven resolves them once into a cache folder, from the project's POM."""
+"""Kafka's jars: Maven fetches them once into a cache folder, from the project's POM."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from pathlib import Path
 
 from stream.commands.failures import Failure
 
-MIN_JAVA = 17  # what Kafka 4's broker is compiled for
+MIN_JAVA = 17  # of Kafka 4's broker
 COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _PACKAGED_POM = Path(__file__).with_name("pom.xml")
 _REPOSITORY_POM = Path(__file__).parents[2] / "docker" / "kafka" / "pom.xml"
 
 
 def pom_path() -> Path:
-    """Find the POM: beside this file in an installed wheel, under docker/kafka in a checkout."""
+    """Return the POM: beside this file in an installed wheel, under docker/kafka in a checkout."""
     for path in (_PACKAGED_POM, _REPOSITORY_POM):
         if path.is_file():
             return path
-    raise Failure(f"no pom.xml at {_PACKAGED_POM} or {_REPOSITORY_POM}", "install hrnn-stream again: make install")
+    raise Failure(f"no pom.xml at {_PACKAGED_POM} or {_REPOSITORY_POM}", "reinstall hrnn-stream: make install")
 
 
 def kafka_version(pom: Path) -> str:
-    """Read the version of Kafka that the POM pins."""
+    """Return the Kafka version that the POM pins."""
     match = re.search(r"<artifactId>kafka_[\d.]+</artifactId>\s*<version>([^<]+)</version>", pom.read_text())
     if match is None:
-        raise Failure(f"{pom} names no version of org.apache.kafka:kafka_2.13", "restore the file from version control")
+        raise Failure(f"{pom} has no version of org.apache.kafka:kafka_2.13", "restore the file from version control")
     return match.group(1)
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder for what is fetched once: $HRNN_CACHE_DIR, else ~/.cache/hrnn-stream."""
+    """Return the cache folder: $HRNN_CACHE_DIR, else ~/.cache/hrnn-stream."""
     named = environ.get("HRNN_CACHE_DIR")
     if named:
         return Path(named).expanduser()
@@ -43,7 +43,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def java_command(environ: Mapping[str, str] = os.environ) -> str:
-    """Find a `java` that can run Kafka: $JAVA_HOME's, else the PATH's; raises Failure if there is none."""
+    """Return a `java` that can run Kafka: $JAVA_HOME's, else the PATH's; raises Failure if there is none."""
     home = environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin")) if home else None
     java = java or shutil.which("java", path=environ.get("PATH"))
@@ -53,7 +53,7 @@ def java_command(environ: Mapping[str, str] = os.environ) -> str:
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
     if match is None:
-        raise Failure(f"{java} -version answers nothing that names a version", remedy)
+        raise Failure(f"{java} -version prints no version", remedy)
     if int(match.group(1)) < MIN_JAVA:
         raise Failure(f"{java} is Java {match.group(1)}, and Kafka needs {MIN_JAVA} or newer", remedy)
     return java
@@ -62,8 +62,8 @@ def java_command(environ: Mapping[str, str] = os.environ) -> str:
 def resolve_jars(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of Kafka's jars, fetched by Maven the first time.
 
-    They are copied into a folder of another name that is renamed when complete: two that start at once don't
-    see each other's halves, and a fetch that was interrupted is fetched again.
+    They are copied into a temporary folder that is renamed when complete: processes that start at the same time do not
+    see incomplete folders, and an interrupted fetch is repeated.
     """
     pom = pom_path()
     folder = cache_folder(environ) / f"kafka-{kafka_version(pom)}"
@@ -85,7 +85,7 @@ def resolve_jars(environ: Mapping[str, str] = os.environ) -> Path:
         try:
             partial.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another got there first with the same jars
+            if not folder.is_dir():  # otherwise another process was first, with the same jars
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -105,8 +105,8 @@ def _copy_jars(maven: str, pom: Path, into: Path) -> None:
     ]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode != 0 or not list(into.glob("kafka_*.jar")):
-        said = (answer.stdout + answer.stderr).strip().splitlines()
-        errors = [line for line in said if "ERROR" in line][:3] or said[-3:]
+        output = (answer.stdout + answer.stderr).strip().splitlines()
+        errors = [line for line in output if "ERROR" in line][:3] or output[-3:]
         raise Failure(
             "Maven could not fetch Kafka's jars: " + " ".join(errors),
             "check the network and ~/.m2/settings.xml, then try again",

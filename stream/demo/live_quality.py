@@ -1,4 +1,4 @@
-"""The live hit-rate, beside what popularity would have scored at the same moments."""
+"""The live hit-rate, compared with popularity baselines at the same times."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ RECENT_S = 86_400.0
 
 
 class PopularityBaselines:
-    """All-time popularity and that of the last 24 hours of events, asked before each event learns of itself.
+    """Popularity of all time and of the last 24 hours of events, tested with each event before it is counted.
 
-    What a user has had is left out of both lists, as it is of ours. Equal counts are ranked by item, in the order in
-    which items first came.
+    Both lists leave out a user's history. Items with equal counts are ranked by their first event.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class PopularityBaselines:
         self._seen: dict[str, list[int]] = {}
 
     def hits(self, event: Event) -> tuple[bool, bool]:
-        """Return whether each list, all-time and recent, has the event's item among its first ten."""
+        """Return whether the event's item is in the first ten of each list, all-time and recent."""
         row = self._rows.get(event.item_id)
         while self._window and self._window[0][0] <= event.timestamp - RECENT_S:
             self._recent[self._window.popleft()[1]] -= 1
@@ -60,7 +59,7 @@ class PopularityBaselines:
 
 
 class LiveQuality:
-    """Counts hits of the lists emitted and of the baselines, over events whose user had one before."""
+    """Counts hits of lists and baselines, over events of users with an earlier list."""
 
     def __init__(self) -> None:
         self._baselines = PopularityBaselines()
@@ -73,18 +72,18 @@ class LiveQuality:
         self.recent_hits = 0
 
     def sent(self, index: int, event: Event, *, counted: bool) -> None:
-        """Record an event in the order of time; `counted` ones whose user is known become trials."""
+        """Record an event, in time order. `counted` events of known users become trials."""
         if counted and event.user_id in self._users:
             self._baseline_hits[index] = self._baselines.hits(event)
         self._baselines.learn(event)
         self._users.add(event.user_id)
 
-    def looked_at(self, user_id: str, items: list[str]) -> None:
-        """Record the list that a user asked for, in place of the one before."""
+    def requested(self, user_id: str, items: list[str]) -> None:
+        """Record the list that a user requested. It replaces the previous one."""
         self._last_list[user_id] = items[:K]
 
     def answered(self, index: int, event: Event, items: list[str]) -> None:
-        """Record the list that an event caused; a user's lists come in the order of the user's events."""
+        """Record the list of an event. A user's lists come in the order of the user's events."""
         baseline = self._baseline_hits.pop(index, None)
         before = self._last_list.get(event.user_id)
         self._last_list[event.user_id] = items[:K]

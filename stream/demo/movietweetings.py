@@ -1,4 +1,4 @@
-"""The bundled events: MovieTweetings 100K (Dooms, De Pessemier and Martens 2013), MIT licence beside the data."""
+"""The packaged events: MovieTweetings 100K (Dooms, De Pessemier and Martens 2013), MIT licence beside the data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ITEMS = "movietweetings-100k.items.csv.xz"
 
 
 def load_events() -> list[Event]:
-    """Read the 100,000 ratings in time order, those of the same second in the order of the file."""
+    """Return the 100,000 ratings in time order; those of the same second in the file's order."""
     rows = read_events(cast(BinaryIO, io.BytesIO(_read(INTERACTIONS))), name=INTERACTIONS)
     return sorted((row.event for row in rows), key=lambda event: event.timestamp)  # a stable sort
 
 
 def load_titles() -> dict[str, str]:
-    """Read the films' titles by item id."""
+    """Return the films' titles by item id."""
     rows = csv.DictReader(io.StringIO(_read(ITEMS).decode("utf-8"), newline=""))
     return {row["ITEM_ID"]: row["TITLE"] for row in rows}
 

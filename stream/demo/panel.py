@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a panel on a terminal, plain lines elsewhere."""
+"""The demo's display: a panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.panel import Panel
 from rich.table import Table
 
 PLAIN_EVERY_S = 5.0
-NOTHING = "\u2013"  # where nothing has been measured yet: a zero would be a figure
+NOTHING = "\u2013"  # before the first measurement
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The figures of one moment; None where nothing has been measured yet."""
+    """The figures at one time; None before the first measurement."""
 
     phase: str
     events_per_s: float
@@ -35,17 +35,17 @@ class Snapshot:
 
     @property
     def latency(self) -> str:
-        """Write the latency."""
+        """Return the latency as text."""
         return (
             NOTHING if self.latency_ms is None else f"p50 {self.latency_ms[0]:.0f} ms, p99 {self.latency_ms[1]:.0f} ms"
         )
 
     def hit_rate(self, number: int) -> str:
-        """Write one of the hit-rates."""
+        """Return one of the hit-rates as text."""
         return NOTHING if self.hit_rates is None else f"{self.hit_rates[number]:.4f}"
 
     def lines(self) -> list[str]:
-        """Write it in lines of fewer than 80 characters."""
+        """Return it as lines of fewer than 80 characters."""
         return [
             self.phase,
             f"  {self.answered:,} of {self.total:,} events, {self.events_per_s:,.0f}/s, lag {self.lag:,}",
@@ -55,7 +55,7 @@ class Snapshot:
 
 
 class Display:
-    """Shows snapshots; messages go above the panel, or between the lines."""
+    """Shows snapshots. Messages are printed above the panel, or between the lines."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(file=sys.stderr, quiet=quiet)
@@ -63,7 +63,7 @@ class Display:
         self._printed_at = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to draw."""
+        """Start drawing."""
         if self._live:
             self._live.start()
         return self
@@ -71,16 +71,16 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the last picture standing."""
+        """Stop drawing and leave the last panel on the terminal."""
         if self._live:
             self._live.stop()
 
-    def say(self, text: str) -> None:
-        """Return what happens next."""
+    def message(self, text: str) -> None:
+        """Print a message."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show the figures: at once on a terminal, now and then elsewhere."""
+        """Show the figures: at once on a terminal, every few seconds elsewhere."""
         if self._live:
             self._live.update(_panel(snapshot))
         elif time.monotonic() - self._printed_at >= PLAIN_EVERY_S:

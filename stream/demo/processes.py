@@ -1,4 +1,4 @@
-"""Workers and trainers as processes of their own, for the demo, the fault runs and the benchmarks."""
+"""Run workers and trainers as processes, for the demo, the fault runs and the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stream.commands.failures import Failure
 
 
 class Process:
-    """One `hrnn …` process: its log in a file, its metrics on a port."""
+    """One `hrnn …` process with a log file and a metrics port."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Process:
         self.popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, or start it again, in a session of its own: Ctrl-C is for whoever started it."""
+        """Start or restart it, in its own session: Ctrl-C is for the parent."""
         with self.log_path.open("ab") as log:
             self.popen = subprocess.Popen(
                 self._arguments, env=self._environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -51,7 +51,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """Return the status that it ended with."""
+        """Return its exit status."""
         return None if self.popen is None else self.popen.poll()
 
     def signal(self, number: signal.Signals) -> None:
@@ -60,7 +60,7 @@ class Process:
             self.popen.send_signal(number)
 
     def stop(self, timeout_s: float = 30.0) -> int:
-        """Ask it to stop, kill it if it does not, and return its exit status."""
+        """Stop it, kill it after a timeout, and return its exit status."""
         if self.popen is None:
             return 0
         self.signal(signal.SIGTERM)
@@ -72,7 +72,7 @@ class Process:
             return self.popen.wait()
 
     def kill(self) -> None:
-        """End it without a word: kill -9."""
+        """Kill it with SIGKILL."""
         self.signal(signal.SIGKILL)
         if self.popen is not None:
             self.popen.wait()
@@ -88,7 +88,7 @@ class Process:
             return 0, ""
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
-        """Wait until /readyz says yes; raises Failure with the end of its log if it ends or takes too long."""
+        """Wait until /readyz returns 200; raises Failure with the end of its log if it ends or after a timeout."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if not self.running:
@@ -99,7 +99,7 @@ class Process:
         raise Failure(f"{self.name} was not ready within {timeout_s:.0f} s: {self.get('/readyz')} {self.log_tail()}")
 
     def metric(self, name: str, labels: str = "") -> float:
-        """Sum a metric's series whose labels contain a text; 0 if there are none."""
+        """Return the sum of a metric's series whose labels contain a text; 0 if there are none."""
         page = self.get("/metrics")[1]
         pattern = re.compile(rf"^{re.escape(name)}(?:\{{([^}}]*)\}})? (\S+)$", re.MULTILINE)
         return sum(float(m[2]) for m in pattern.finditer(page) if labels in (m[1] or ""))
@@ -111,14 +111,14 @@ class Process:
 
 
 def free_port() -> int:
-    """Find a free port on the loopback interface."""
+    """Return a free port on the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel to end us when the parent is killed: no worker outlives a demo or a test."""
+    """Let the kernel end this process when the parent is killed: no worker outlives a demo or a test."""
     import ctypes
 
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; Linux only, as the rest of the project

@@ -1,4 +1,4 @@
-"""A client of both ends: sends events, reads the lists they cause, and measures what lies between."""
+"""A client that sends events, reads their lists, and measures latency and quality."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stream.demo.live_quality import LiveQuality
 from stream.stages.intake import home_of
 from stream.stages.sending import append
 
-ASKING_CHUNK = 16  # while users ask: the lists of a chunk's users are made before its first event, so are their signals
-CHUNK = 128  # events sent at once: small beside the window, so that the load is even
-COMES_BACK_S = 1800.0  # a session is over: the user asks anew; in it, the list of the event before is looked at
-ASKING_S = 30.0  # a request without an answer for so long is given up: the worker is being killed, or ended
-DEFAULT_WINDOW = 512  # events without an answer, at most: a full batch in process and one waiting
+ASKING_CHUNK = 16  # chunk size with requests: small, as its lists are requested before its first event
+CHUNK = 128  # events sent at once: small compared with the window, so that the load is even
+COMES_BACK_S = 1800.0  # a user who returns after this gap requests a list; otherwise the last event's list counts
+ASKING_S = 30.0  # timeout of a request: the worker may have been stopped
+DEFAULT_WINDOW = 512  # events without a list, at most: a full batch in process and one waiting
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One event on its way."""
+    """One event without a list yet."""
 
     index: int
     event: Event
@@ -36,7 +36,7 @@ class Sent:
 
 
 class ReplayClient:
-    """Sends events in order and follows `recommendations`; keeps at most `window` events unanswered."""
+    """Sends events in order and reads `recommendations`. At most `window` events are without a list."""
 
     def __init__(self, bootstrap: str, topics: Topics, partitions: int, *, window: int = DEFAULT_WINDOW) -> None:
         self._bootstrap = bootstrap
@@ -50,7 +50,7 @@ class ReplayClient:
         self._reader: asyncio.Task[None] | None = None
         self._requested: dict[str, tuple[Event, float]] = {}
         self._last_at: dict[str, float] = {}  # user -> time of the newest event
-        self.asking = False  # whether users who come back ask for a list before their event
+        self.asking = False  # whether returning users request a list before their event
         self.quality = LiveQuality()
         self.asked = 0
         self.latencies_s: list[float] = []
@@ -88,7 +88,7 @@ class ReplayClient:
 
     @property
     def outstanding(self) -> int:
-        """Count the events that no list has come for yet."""
+        """Return the number of events without a list."""
         return len(self._outstanding)
 
     async def send(self, events: Sequence[Event], *, rate: float | None = None) -> None:
@@ -110,9 +110,9 @@ class ReplayClient:
             done += len(chunk)
 
     async def _ask(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Ask for every user of a chunk who comes back, and wait for the lists; gives the events to send now.
+        """Request lists for the returning users of a chunk and wait for them; returns the events to send now.
 
-        The chunk ends before a user who comes back for a second time in it.
+        The chunk ends before a user returns for the second time.
         """
         here: set[str] = set()
         requests: list[tuple[int, str, bytes]] = []
@@ -130,7 +130,7 @@ class ReplayClient:
         asking = {user_id for _, user_id, _ in requests}
         deadline = time.monotonic() + ASKING_S
         while any(sent.event.user_id in asking for sent in self._outstanding.values()) and time.monotonic() < deadline:
-            await self._wait()  # what they did last is to be in their state
+            await self._wait()  # their last events must be in their states
         for partition, user_id, value in requests:
             await self._producer.send(self._topics.requests, key=user_id.encode(), value=value, partition=partition)
         await self._producer.flush()
@@ -146,11 +146,11 @@ class ReplayClient:
         return home
 
     async def send_raw(self, partition: int, key: bytes | None, value: bytes | None) -> None:
-        """Send bytes that may be no event, and expect no list for them."""
+        """Send any bytes, without expecting a list."""
         await self._producer.send_and_wait(self._topics.interactions, key=key, value=value, partition=partition)
 
     async def drained(self, timeout_s: float) -> bool:
-        """Wait until every event has its list; returns whether that came about in time."""
+        """Wait until every event has its list; returns False after a timeout."""
         deadline = time.monotonic() + timeout_s
         while self._outstanding and time.monotonic() < deadline:
             await self._wait()
@@ -215,7 +215,7 @@ class ReplayClient:
         place = recommendation.source.partition, recommendation.source.offset
         sent = self._outstanding.pop(place, None)
         if sent is None:
-            self._early[place] = items  # the answer overtook our own ack, or is a second one
+            self._early[place] = items  # the list came before our ack, or is a second one
         else:
             self._answer(sent, items, now)
 
@@ -224,7 +224,7 @@ class ReplayClient:
         if self.measuring:
             self.request_latencies_s.append(now - at)
         self.latest[event.user_id] = items
-        self.quality.looked_at(event.user_id, items)
+        self.quality.requested(event.user_id, items)
 
     def _answer(self, sent: Sent, items: list[str], now: float) -> None:
         self.answers += 1

@@ -1,1 +1,1 @@
-"""What `hrnn doctor` examines."""
+"""The checks of `hrnn doctor`."""

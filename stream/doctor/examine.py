@@ -1,4 +1,4 @@
-"""Is everything as it has to be? Each finding says what, and what to do about it."""
+"""Check the packages, the broker, the topics, the consumer group and the published model."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from stream.doctor.clock import clock
 from stream.doctor.finding import Finding
 from stream.doctor.limits import limits, origin_key
 
-MIN_BROKER = (2, 4)  # the first whose admin requests are all that is used here
+MIN_BROKER = (2, 4)  # the first version with all the admin requests used here
 SHOWN = ("faust-streaming", "mode-streaming", "aiokafka", "kafka-python", "torch", "rocksdict")
 
-CODEC_PACKAGES = {  # what the two clients read each codec by; gzip is Python's own
+CODEC_PACKAGES = {  # the package that each client needs for a codec; gzip is in Python itself
     "aiokafka": {"snappy": "cramjam", "lz4": "cramjam", "zstd": "cramjam"},
     "kafka-python": {"snappy": "python-snappy", "lz4": "lz4", "zstd": "zstandard"},
 }
 
 
 def examine(settings: CommandSettings) -> Iterator[Finding]:
-    """Look at everything, in the order in which one thing needs another."""
+    """Run all checks, each after those that it depends on."""
     yield from _packages()
     try:
         with administration(settings.kafka_bootstrap) as admin:
@@ -50,7 +50,7 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
         yield Finding("broker", False, failure.what, failure.remedy)
         return
     if not all(topic.well for topic in topics):
-        return  # what a person has to mend first
+        return  # to be fixed first
     from stream.clients.published import model_topic, serving_version, verified
 
     try:
@@ -65,7 +65,7 @@ def examine(settings: CommandSettings) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare the packages that parts are replaced in with the versions that those parts were written for."""
+    """Compare the installed packages with the pinned versions: some of their parts are replaced."""
     try:
         own = version("hrnn-stream")
         pins = dict(re.findall(r"([A-Za-z0-9._-]+)==([^\s;,]+)", "\n".join(requires("hrnn-stream") or ())))
@@ -79,7 +79,7 @@ def _packages() -> Iterator[Finding]:
         if name in installed and installed[name] != pin
     ]
     if wrong:
-        remedy = "install them again: make install, or pip install hrnn-stream"
+        remedy = "reinstall them: make install, or pip install hrnn-stream"
         yield Finding("packages", False, ", ".join(wrong), remedy)
     names = ", ".join(f"{name} {number}" for name, number in installed.items())
     yield Finding("versions", True, f"hrnn-stream {own}, Python {platform.python_version()}, {names}")
@@ -87,9 +87,9 @@ def _packages() -> Iterator[Finding]:
 
 def _broker(admin: KafkaAdminClient, bootstrap: str) -> Finding:
     cluster = admin.describe_cluster()
-    number = admin._manager.broker_version  # by the requests that it answers; a broker tells no version
-    said = ".".join(str(part) for part in number)
-    detail = f"{bootstrap} answers: Kafka {said} or newer, {len(cluster['brokers'])} broker(s)"
+    number = admin._manager.broker_version  # inferred from the requests that it answers
+    shown = ".".join(str(part) for part in number)
+    detail = f"{bootstrap} answers: Kafka {shown} or newer, {len(cluster['brokers'])} broker(s)"
     if number < MIN_BROKER:
         return Finding("broker", False, detail, f"Kafka {'.'.join(map(str, MIN_BROKER))} or newer is needed")
     return Finding("broker", True, detail)
@@ -107,27 +107,27 @@ def _topics(admin: KafkaAdminClient, settings: CommandSettings) -> Iterator[Find
         yield Finding("topics", False, f"{difference.topic} {difference.what}", difference.remedy)
     if not wrong:
         partitions = found[settings.topics.interactions].partitions
-        yield Finding("topics", True, f"all {len(specs)} are as they have to be, {partitions} partitions")
+        yield Finding("topics", True, f"all {len(specs)} are right, {partitions} partitions")
 
 
 def _codecs(admin: KafkaAdminClient, settings: CommandSettings) -> Finding:
-    """Look whether both clients read every codec: producers choose one, and a topic may have all in its own."""
+    """Check that both clients read every codec: producers choose one, and a topic may set its own."""
     present = existing(admin, wanted(admin, settings))
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"compression.type": ""}) for name in present]
     configs = admin.describe_configs(resources, config_filter="all")["topic"] if resources else {}
     own = {name: str(values["compression.type"]["value"]) for name, values in configs.items()}
-    said = ", ".join(f"{name} is {codec}" for name, codec in sorted(own.items()) if codec != "producer")
+    settings_of = ", ".join(f"{name} is {codec}" for name, codec in sorted(own.items()) if codec != "producer")
     missing = missing_codecs()
     if missing:
         unread = ", ".join(f"{codec} by {client}" for client, codec in missing)
         packages = " ".join(sorted({CODEC_PACKAGES[client][codec] for client, codec in missing}))
-        detail = f"what is compressed so can't be read here: {unread}" + (f"; {said}" if said else "")
+        detail = f"codecs can't be read: {unread}" + (f"; {settings_of}" if settings_of else "")
         return Finding("codecs", False, detail, f"run `make install`, or pip install {packages}")
-    return Finding("codecs", True, "gzip, snappy, lz4 and zstd are read" + (f"; {said}" if said else ""))
+    return Finding("codecs", True, "gzip, snappy, lz4 and zstd are read" + (f"; {settings_of}" if settings_of else ""))
 
 
 def missing_codecs() -> list[tuple[str, str]]:
-    """List the codecs that a client can't read for want of a package, each as client and codec."""
+    """Return the codecs that a client can't read because a package is missing, as client and codec."""
     return [
         (client, codec)
         for client, module in (("aiokafka", aiokafka.codec), ("kafka-python", kafka.codec))
@@ -139,24 +139,24 @@ def missing_codecs() -> list[tuple[str, str]]:
 def _group(admin: KafkaAdminClient, topics: Topics) -> Finding:
     wrong = beyond_the_end(admin, topics)
     if not wrong:
-        return Finding("group", True, f"what {topics.app_id} has read is on the logs")
+        return Finding("group", True, f"the committed offsets of {topics.app_id} are within the logs")
     detail = ", ".join(
-        f"{tp.topic}/{tp.partition} was read up to {read} and ends at {end}"
+        f"{tp.topic}/{tp.partition} was read up to {read} but ends at {end}"
         for tp, (read, end) in sorted(wrong.items())
     )
     remedy = (
-        "the topic was made again or the broker lost records; workers notice it at their start and go on: see "
+        "the topic was re-created or the broker lost records; workers detect it at their start and continue: see "
         "TopicRecreated and LogShorter in k8s/alerts.md"
     )
     return Finding("group", False, detail, remedy)
 
 
 def beyond_the_end(admin: KafkaAdminClient, topics: Topics) -> dict[TopicPartition, tuple[int, int]]:
-    """Find partitions that the workers' group has read beyond the end of their log: (read up to, end)."""
+    """Return partitions whose committed offset is beyond the end of their log: (committed, end)."""
     try:
         committed = admin.list_group_offsets({topics.app_id: None}).get(topics.app_id, {})
     except (GroupIdNotFoundError, CoordinatorNotAvailableError):
-        return {}  # no worker has ever run, or a broker is new and has no topic of offsets yet
+        return {}  # no worker has ever run, or a new broker has no offsets topic yet
     names = (topics.interactions, topics.requests, topics.transitions)
     read = {tp: given.offset for tp, given in committed.items() if tp.topic in names}
     ends = admin.list_partition_offsets(dict.fromkeys(read, OffsetSpec.LATEST)) if read else {}

@@ -1,4 +1,4 @@
-"""What `hrnn doctor` finds."""
+"""A finding of `hrnn doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `remedy` says how to mend what is not well, or how to have it better."""
+    """The result of one check. `remedy` says how to fix a problem, or how to improve."""
 
     subject: str
     well: bool

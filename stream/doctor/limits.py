@@ -1,4 +1,4 @@
-"""Whether all that a worker and a trainer may write fits the topics, and who can write a worker's headers."""
+"""Check the topics' size limits and the key of forwarded records."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stream.commands.environment import CommandSettings
 from stream.doctor.finding import Finding
 
 NEEDED_BYTES = 2**20
-"""What a batch of ours has at the most: a record of MAX_RECORD_BYTES or a dead letter, with headers and framing."""
+"""The largest batch that is written: a record of MAX_RECORD_BYTES or a dead letter, with headers and framing."""
 
 
 def limits(admin: KafkaAdminClient, settings: CommandSettings) -> Iterator[Finding]:
-    """Compare the largest batch that each topic takes with the largest that is written to it."""
+    """Compare each topic's size limit with the largest batch that is written to it."""
     names = [spec.name for spec in topic_table(settings.topics)]
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": ""}) for name in names]
     configs = admin.describe_configs(resources, config_filter="all")["topic"]
@@ -26,7 +26,7 @@ def limits(admin: KafkaAdminClient, settings: CommandSettings) -> Iterator[Findi
 
 
 def compared(limit_bytes: Mapping[str, int]) -> Iterator[Finding]:
-    """Say of each topic whether its limit in bytes is high enough."""
+    """Check each topic's limit in bytes."""
     low = {name: limit for name, limit in sorted(limit_bytes.items()) if limit < NEEDED_BYTES}
     for name, limit in low.items():
         yield Finding(
@@ -42,14 +42,14 @@ def compared(limit_bytes: Mapping[str, int]) -> Iterator[Finding]:
 
 
 def origin_key(settings: CommandSettings) -> Finding:
-    """Return who can write the header by which a forwarded event names its first place."""
+    """Report which key signs forwarded records."""
     if settings.signing_key is not None:
-        return Finding("origin key", True, "forwarded records are signed by a key of your own")
+        return Finding("origin key", True, "forwarded records are signed by your own key")
     return Finding(
         "origin key",
         True,
-        "forwarded records are signed by a key derived from the cluster's id: that keeps accidents out, as copied "
-        "records and replay tools, but no attacker who may write events and knows the id",
+        "forwarded records are signed by a key derived from the cluster's id: it stops accidents such as copied "
+        "records, but no attacker who may write events and knows the id",
         "if clients are not trusted, set HRNN_ORIGIN_KEY_FILE to a secret (openssl rand -hex 32), the same for all "
         "workers and the audit",
     )

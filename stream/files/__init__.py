@@ -1,1 +1,1 @@
-"""Files that commands read: what kind they are, how they are laid out, their rows."""
+"""Input files of the commands: format, layout, rows."""

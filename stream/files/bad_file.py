@@ -1,4 +1,4 @@
-"""What is wrong with a file: a row, or the whole of it, with what to do about it."""
+"""Errors of input files, with remedies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import zstandard
 from stream.commands.failures import Failure
 
 BAD_FILE = 2
-"""The exit status where the command was given a file that it can't use as it is."""
+"""The exit status for a file that the command can't use."""
 
 DAMAGED_FILE = 1
-"""The exit status where a file of the right kind is broken."""
+"""The exit status for a damaged file of the right kind."""
 
 DRAINED_BYTES = 2**20
 
@@ -24,10 +24,10 @@ DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
 class BadRow(Exception):
-    """A line that can't be used, why, and what to do about it."""
+    """A wrong line, with the reason and the remedy."""
 
     def __init__(self, line: int, why: str, remedy: str = "correct the line") -> None:
-        """Return the line, counted from 1."""
+        """`line` counts from 1."""
         super().__init__(why)
         self.line = line
         self.why = why
@@ -36,15 +36,16 @@ class BadRow(Exception):
 
 @contextmanager
 def explained(name: str, line: Callable[[], int], source: BinaryIO) -> Iterator[None]:
-    """Turn what reading a file raises into Failure; `line` tells how far the reader has come.
+    """Turn errors of reading a file into Failure. `line` returns the current line.
 
-    A wrong row may come of damage that a checksum at the end of a compressed file tells, so `source` is read to there.
+    A wrong row may be caused by damage, which the checksum at the end of a compressed file shows: `source` is read to
+    its end.
     """
     try:
         try:
             yield
         except BadRow:
-            with suppress(ValueError):  # closed by the text reader that found the row
+            with suppress(ValueError):  # the text reader may have closed it
                 while source.read(DRAINED_BYTES):
                     pass
             raise

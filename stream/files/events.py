@@ -1,4 +1,4 @@
-"""Rows of a file of events: CSV in Amazon Personalize's columns or as a Layout says, JSON lines, or parquet."""
+"""Read events from a file: CSV with Amazon Personalize's or a Layout's columns, JSON lines, or parquet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stream.files.values import number_of, time_s
 
 
 class FileEvent(NamedTuple):
-    """One row: where it stands, what it says, and the bytes that go out as the record's value."""
+    """One row: its line, its event, and the bytes of the record's value."""
 
     line: int
     event: Event
@@ -25,26 +25,26 @@ class FileEvent(NamedTuple):
 
 
 def read_events(source: BinaryIO, *, name: str, layout: Layout | None = None) -> Iterator[FileEvent]:
-    """Read and check each row; raises Failure naming the file and the line of the first that is wrong.
+    """Read and check each row; raises Failure with the file and the line of the first wrong row.
 
-    Without a format in the layout, a file whose first character is a brace is taken for JSON lines.
+    Without a format in the layout, a file whose first character is a brace is read as JSON lines.
     """
     layout = layout or Layout()
     lines, line = buffered(source), 1
-    rows = rows_of(lines, layout)  # held: a reader that nobody holds closes the file, whose end may tell of damage
+    rows = rows_of(lines, layout)  # kept: an unreferenced reader closes the file, whose end may show damage
     with explained(name, lambda: line, lines):
         for line, row in rows:
             yield _checked(line, row) if isinstance(row, bytes) else _event_of(line, row, layout)
-            line += 1  # where an error that the reader itself raises next would be
+            line += 1  # the line of the reader's next error
 
 
 def read_log(path: str, stdin: BinaryIO, layout: Layout | None = None) -> list[Event]:
-    """Read all events of a file, or of `stdin` for "-"; raises Failure for one without any."""
+    """Read all events of a file, or of `stdin` for "-"; raises Failure if there are none."""
     name = "standard input" if path == "-" else path
     with open_file(path, stdin) as source:
         events = [row.event for row in read_events(source, name=name, layout=layout)]
     if not events:
-        raise Failure(f"{name} holds no events", "it needs rows under USER_ID,ITEM_ID,TIMESTAMP", exit_code=BAD_FILE)
+        raise Failure(f"{name} has no events", "it needs rows under USER_ID,ITEM_ID,TIMESTAMP", exit_code=BAD_FILE)
     return events
 
 
@@ -71,7 +71,7 @@ def _event_of(line: int, cells: dict[str, Any], layout: Layout) -> FileEvent:
 
 
 def _checked(line: int, value: bytes) -> FileEvent:
-    """Read a record as the stream would; raises BadRow."""
+    """Decode a record as a worker does; raises BadRow."""
     try:
         event = decode_event(value)
     except BadRecord as bad:

@@ -1,4 +1,4 @@
-"""Rows of a file of items or users: CSV or parquet in Amazon Personalize's columns, or JSON lines as on the topic."""
+"""Read facts from a file of items or users: CSV or parquet with Amazon Personalize's columns, or JSON lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AVAILABLE = Field("AVAILABLE", "boolean")
 
 
 class FileFacts(NamedTuple):
-    """One row: where it stands, the id of its item or user, and the bytes that go out as the record's value."""
+    """One row: its line, the id of its item or user, and the bytes of the record's value."""
 
     line: int
     key: str
@@ -29,7 +29,7 @@ class FileFacts(NamedTuple):
 
 
 def infer_schema(source: BinaryIO, kind: Kind, *, name: str, layout: Layout) -> Schema:
-    """Infer the schema that all rows have; raises Failure naming the file and the line of the first that is wrong."""
+    """Infer a schema that fits all rows; raises Failure with the file and the line of the first wrong row."""
     inference = Inference(kind)
 
     def see(line: int, row: dict[str, Any] | bytes) -> None:
@@ -44,7 +44,7 @@ def infer_schema(source: BinaryIO, kind: Kind, *, name: str, layout: Layout) -> 
 
 
 def read_facts(source: BinaryIO, schema: Schema, *, name: str, layout: Layout) -> Iterator[FileFacts]:
-    """Read rows and hold each against the schema; raises Failure naming file, line and column of what is wrong."""
+    """Read rows and check each against the schema; raises Failure with the file, line and column."""
 
     def facts_of(line: int, row: dict[str, Any] | bytes) -> FileFacts:
         value = row if isinstance(row, bytes) else _encoded(line, row, schema, layout)
@@ -57,13 +57,13 @@ def read_facts(source: BinaryIO, schema: Schema, *, name: str, layout: Layout) -
 def _each_row(
     source: BinaryIO, kind: Kind, name: str, layout: Layout, use: Callable[[int, dict[str, Any] | bytes], T]
 ) -> Iterator[T]:
-    """Yield what `use` makes of each row, whose reserved columns are in capitals; a BadRow becomes a Failure."""
+    """Yield `use` of each row, with reserved columns in capitals. A BadRow becomes a Failure."""
     lines, line = buffered(source), 1
-    rows = rows_of(lines, layout, (ID_OF[kind],))  # held, as in events.py
+    rows = rows_of(lines, layout, (ID_OF[kind],))  # kept, as in events.py
     with explained(name, lambda: line, lines):
         for line, row in rows:
             yield use(line, row if isinstance(row, bytes) else {_known(key, kind): cell for key, cell in row.items()})
-            line += 1  # where an error that the reader itself raises next would be
+            line += 1  # the line of the reader's next error
 
 
 def _known(column: str, kind: Kind) -> str:
@@ -71,7 +71,7 @@ def _known(column: str, kind: Kind) -> str:
 
 
 def _encoded(line: int, cells: dict[str, Any], schema: Schema, layout: Layout) -> bytes:
-    """Write a row of cells as the record that its line of JSON would be."""
+    """Encode a row of cells as a record."""
     id_column = ID_OF[schema.kind]
     record: dict[str, Any] = {id_column.lower(): str(cells.pop(id_column))}
     attributes: dict[str, Value] = {}
@@ -99,7 +99,7 @@ def _encoded(line: int, cells: dict[str, Any], schema: Schema, layout: Layout) -
 
 
 def _value(line: int, field: Field, cell: Any) -> Value:
-    """Convert a cell to its field's type; those of parquet have one already."""
+    """Convert a cell to its field's type. Cells of parquet already have a type."""
     try:
         value = field.parsed(cell) if isinstance(cell, str) else cell
         why = field.why_not(value)
@@ -111,7 +111,7 @@ def _value(line: int, field: Field, cell: Any) -> Value:
 
 
 def _decoded(line: int, value: bytes, kind: Kind, schema: Schema | None) -> Item | User:
-    """Read a record as the stream would; raises BadRow."""
+    """Decode a record as a worker does; raises BadRow."""
     try:
         return decode_item(value, schema) if kind == "items" else decode_user(value, schema)
     except BadRecord as bad:
@@ -119,7 +119,7 @@ def _decoded(line: int, value: bytes, kind: Kind, schema: Schema | None) -> Item
 
 
 def _fields_of(record: Item | User) -> Mapping[str, Value | None]:
-    """Return what a record says by the columns that a file would have."""
+    """Return a record's fields under the column names of a file."""
     if isinstance(record, User):
         return record.attributes
     reserved = {"CREATION_TIMESTAMP": record.created_at, "TITLE": record.title}

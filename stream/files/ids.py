@@ -1,4 +1,4 @@
-"""One column of a file of items or users."""
+"""Read one column of a file of items or users."""
 
 from __future__ import annotations
 

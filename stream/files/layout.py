@@ -1,8 +1,8 @@
-"""How a file of events is laid out: which columns mean what, what separates them, and in what unit its times are.
+"""The layout of an input file: the roles of its columns, its separator, and the unit of its times.
 
-Columns are known by the names of Amazon Personalize's dataset, or by those that `--columns` gives. Files of two
-well-known kinds need nothing said: RecBole's `.inter` and `.item`, whose header names types (`user_id:token`), and
-MovieLens' `ratings.dat` and `u.data`, which have no header.
+Columns have the names of Amazon Personalize's dataset, or those of `--columns`. Two well-known formats are detected:
+RecBole's `.inter` and `.item`, whose header has types (`user_id:token`), and MovieLens' `ratings.dat` and `u.data`,
+which have no header.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTIONAL = ("EVENT_TYPE", "EVENT_VALUE")
 ROLES = {"user": "USER_ID", "item": "ITEM_ID", "time": "TIMESTAMP", "type": "EVENT_TYPE", "value": "EVENT_VALUE"}
 UNITS_A_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
-# What other tools call these columns: only to propose --columns, never taken without being asked.
+# Names of these columns in other tools: only to suggest --columns, never used silently.
 _GUESSES = {
     "USER_ID": ("userid", "user", "uid", "customerid", "visitorid", "customer", "reviewerid"),
     "ITEM_ID": ("itemid", "item", "movieid", "iid", "productid", "articleid", "product", "asin", "bookid", "sku"),
@@ -39,22 +39,22 @@ _MOVIELENS_COLUMNS = ["USER_ID", "ITEM_ID", "EVENT_VALUE", "TIMESTAMP"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What a person says of a file; what is left out is found out, or is the default."""
+    """The layout given by the user. The rest is detected, or the default."""
 
     form: Format = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
-    """What stands for what: USER_ID -> the file's name of the column, or its number from 1 if there is no header."""
+    """USER_ID -> the file's name of the column, or its number from 1 if there is no header."""
     separator: str = ""
     time_unit: TimeUnit = "s"
 
     @property
     def headless(self) -> bool:
-        """Return whether the columns are given by number: the first line is a row then."""
+        """Return whether the columns are given by number: then the first line is a row."""
         return bool(self.columns) and all(name.isdigit() for name in self.columns.values())
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Read `user=userId,item=movieId,time=timestamp`; raises Failure for what is not of this form."""
+    """Parse `user=userId,item=movieId,time=timestamp`; raises Failure."""
     columns: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         role, equals, name = part.partition("=")
@@ -69,9 +69,9 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def parse_separator(text: str) -> str:
-    r"""Read a separator as a shell passes it: `;`, `|`, `::`, `tab` or `\t`."""
+    r"""Parse a separator from the command line: `;`, `|`, `::`, `tab` or `\t`."""
     if text in ("", ","):
-        return ""  # a comma, or what a file of a well-known kind has
+        return ""  # a comma, or that of a detected format
     separator = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}.get(text, text)
     if not separator or "\n" in separator or '"' in separator:
         raise Failure(
@@ -82,7 +82,7 @@ def parse_separator(text: str) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """How the rows of one file are read: the separator, and the name of each column ("" is passed over)."""
+    """The columns of one file: the separator, and the name of each column ("" is skipped)."""
 
     separator: str
     columns: list[str]
@@ -90,12 +90,12 @@ class Table:
 
     @property
     def needed(self) -> int:
-        """Count the columns up to the last that has a name."""
+        """Return the number of columns up to the last one with a name."""
         return max((place for place, name in enumerate(self.columns, 1) if name), default=0)
 
 
 def table_of(layout: Layout, first_line: bytes, required: tuple[str, ...] = REQUIRED) -> Table:
-    """Find out how a file is laid out from what was said of it and its first line; raises BadRow."""
+    """Return a file's columns from the given layout and its first line; raises BadRow."""
     if not layout.columns and (found := _MOVIELENS.fullmatch(first_line)) and required == REQUIRED:
         return Table(found[1].decode(), list(_MOVIELENS_COLUMNS), has_header=False)
     text = first_line.decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
@@ -127,7 +127,7 @@ def _by_number(layout: Layout, separator: str, width: int, required: tuple[str, 
 
 
 def _named(cells: list[str], given: Mapping[str, str]) -> list[str]:
-    """Return each column the name that it is known by: as --columns says, RecBole's without its type, or its own."""
+    """Return the columns' names: from --columns, RecBole's without the type, or the file's own."""
     known = {*REQUIRED, *OPTIONAL}
     named = {name: role for role, name in given.items()}
     absent = [name for name in named if name not in cells]
@@ -142,17 +142,17 @@ def _named(cells: list[str], given: Mapping[str, str]) -> list[str]:
         upper = bare.upper()
         if found:
             upper = _RECBOLE_NAMES.get(upper, upper)
-        # a column that --columns names otherwise is not this one too
+        # a role that --columns gives to another column is not this one's, too
         columns.append(upper if upper in known and upper not in given else bare)
     return columns
 
 
 def _remedy(text: str, cells: list[str], layout: Layout, required: tuple[str, ...]) -> str:
-    """Propose what would make the header readable: another separator, or names for the columns."""
+    """Suggest options that would make the header readable: another separator, or names for the columns."""
     if not layout.separator:
         for separator, shown in ((";", "';'"), ("\t", "tab"), ("|", "'|'"), ("::", "::")):
             if text.count(separator) >= len(required) - 1 > text.count(","):
-                return f"the columns seem to be separated otherwise: --sep {shown}"
+                return f"the columns seem to have another separator: --sep {shown}"
     by_role = {name: role for role, name in ROLES.items()}
     proposed = []
     for name in (*required, "EVENT_VALUE"):
@@ -161,11 +161,11 @@ def _remedy(text: str, cells: list[str], layout: Layout, required: tuple[str, ..
         if guess is not None:
             proposed.append(f"{by_role[name]}={guess}")
     if sum(not part.startswith("value") for part in proposed) == len(required):
-        return f"say which columns they are: --columns {','.join(proposed)}"
+        return f"name the columns: --columns {','.join(proposed)}"
     if required != REQUIRED:
         name = required[0]
         return f"it needs a column {name}; or say which one that is: --columns {by_role[name]}=NAME"
     return (
-        "the columns are USER_ID,ITEM_ID,TIMESTAMP and, if you like, EVENT_TYPE,EVENT_VALUE; "
-        "or say which they are: --columns user=NAME,item=NAME,time=NAME"
+        "the columns are USER_ID,ITEM_ID,TIMESTAMP and optionally EVENT_TYPE,EVENT_VALUE; "
+        "or name them: --columns user=NAME,item=NAME,time=NAME"
     )

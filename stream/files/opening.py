@@ -1,4 +1,4 @@
-"""Opening a file by what its first bytes say: text, compressed text, parquet, or something else that is named."""
+"""Open a file by its first bytes: text, compressed text or parquet. Other known formats are refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream.commands.failures import Failure
 from stream.files.bad_file import BAD_FILE, DAMAGE, DAMAGED_FILE
 
 PARQUET = b"PAR1"
-_PEEKED = 512  # a tar archive says what it is at byte 257
+_PEEKED = 512  # a tar archive has its magic at byte 257
 
 
 class _Kind(NamedTuple):
@@ -24,7 +24,7 @@ class _Kind(NamedTuple):
     remedy: str
 
 
-_UNPACK = "unpack it first, and name the file that was in it"
+_UNPACK = "unpack it first, and name the file in it"
 _TO_UTF8 = "convert it: iconv -f utf-16 -t utf-8"
 _EXPORT = "export its table as CSV first"
 _OTHER_KINDS = (
@@ -47,9 +47,9 @@ _OTHER_KINDS = (
 
 
 def open_file(path: str, stdin: BinaryIO) -> io.BufferedReader:
-    """Open a file, or `stdin` for "-", decompressed; its first bytes tell what it is.
+    """Open a file, or `stdin` for "-", and decompress it by its first bytes.
 
-    Raises Failure for a file that is not there or can't be read, a folder among them, and for one of another kind.
+    Raises Failure for a file that is missing, can't be read or has an unsupported format, and for a folder.
     """
     name = "standard input" if path == "-" else path
     if path == "-":
@@ -100,6 +100,6 @@ def _refuse_other_kinds(name: str, head: bytes) -> None:
         raise Failure(f"{name} is a tar archive", _UNPACK, exit_code=BAD_FILE)
     if b"\x00" in head and not head.startswith(PARQUET):
         every_second = head[1::2].count(0) > len(head) // 4 or head[::2].count(0) > len(head) // 4
-        what = "UTF-16 text without a byte order mark" if every_second else "no text, but binary data"
+        what = "UTF-16 text without a byte order mark" if every_second else "binary data, not text"
         remedy = "convert it: iconv -f utf-16le -t utf-8" if every_second else "give CSV, JSON lines or parquet"
         raise Failure(f"{name} is {what}", remedy, exit_code=BAD_FILE)

@@ -1,4 +1,4 @@
-"""Rows of a parquet file, by pyarrow, which is an extra: `pip install hrnn-stream[parquet]`."""
+"""Read the rows of a parquet file with pyarrow, an extra: `pip install hrnn-stream[parquet]`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parquet_rows(
             exit_code=BAD_FILE,
         ) from None
     try:
-        # parquet begins at its end, so a pipe has to be read whole
+        # parquet's index is at its end, so a pipe must be read as a whole
         file = parquet.ParquetFile(arrow.BufferReader(source.read()))
         names = [name for name in file.schema_arrow.names if "," not in name]
         table = table_of(Layout(columns=layout.columns), ",".join(names).encode(), required)

@@ -1,4 +1,4 @@
-"""Rows of a file, whatever they are of: cells of CSV and parquet by column name, lines of JSON as they are."""
+"""Split a file into rows: CSV and parquet cells by column name, or raw JSON lines."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from stream.files.opening import PARQUET
 BOM = b"\xef\xbb\xbf"
 
 Row = tuple[int, dict[str, Any] | bytes]
-"""The line that a row ends in, and its cells, or the JSON that stands there."""
+"""A row's last line, and its cells or its JSON."""
 
 
 def buffered(source: BinaryIO) -> io.BufferedReader:
-    """Return a source that can be peeked into."""
+    """Return the source with `peek`."""
     return source if isinstance(source, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, source))
 
 
 def rows_of(lines: io.BufferedReader, layout: Layout, required: tuple[str, ...] = REQUIRED) -> Iterator[Row]:
-    """Split a file into rows; raises BadRow. Columns that are `required` must be there.
+    """Split a file into rows; raises BadRow, also if a `required` column is missing.
 
-    Without a format in the layout, a file whose first character is a brace is taken for JSON lines.
+    Without a format in the layout, a file whose first character is a brace is read as JSON lines.
     """
     head = lines.peek(64)[:64]
     if head.startswith(BOM):
         lines.read(len(BOM))
         head = head[len(BOM) :]
     if head.startswith(PARQUET):
-        from stream.files.parquet import parquet_rows  # an extra: what it needs is not there for everyone
+        from stream.files.parquet import parquet_rows  # needs an extra, which may not be installed
 
         return parquet_rows(lines, layout, required)
     first = head.lstrip()
@@ -48,9 +48,9 @@ def _json_lines(lines: BinaryIO) -> Iterator[Row]:
         if not value:
             continue
         if value.startswith(b"["):
-            raise BadRow(number, "a JSON array, not one object a line", "write a line each: jq -c '.[]'")
+            raise BadRow(number, "a JSON array, not JSON lines", "write one object per line: jq -c '.[]'")
         if value == b"{" or (number == 1 and not value.endswith(b"}") and value.startswith(b"{")):
-            raise BadRow(number, "not_json: an object that goes on in the next line", "write a line each: jq -c .")
+            raise BadRow(number, "not_json: an object of several lines", "write one object per line: jq -c .")
         yield number, value
 
 
@@ -109,6 +109,6 @@ def _quoted_rows(texts: Any, table: Table, first_line: int) -> Iterator[tuple[in
 
 
 def _looks_like_rows(cell: str, table: Table) -> bool:
-    """Return whether a cell of several lines has swallowed rows: a line in it has as many separators as a row."""
+    """Return whether a cell of several lines seems to contain rows: a line in it has as many separators as a row."""
     inner = cell.splitlines()[1:]
     return any(text.count(table.separator) >= len(table.columns) - 1 > 0 for text in inner)

@@ -1,4 +1,4 @@
-"""Cells of a file as numbers and times."""
+"""Parse cells of a file as numbers and times."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from stream.files.bad_file import BadRow
 from stream.files.layout import UNITS_A_SECOND, Layout
 
-LATEST = 1e11  # the year 5138: a greater number is a time in milliseconds or finer, not one in seconds
+LATEST = 1e11  # the year 5138: a larger number is a time in milliseconds or finer
 
 
 def time_s(line: int, column: str, cell: Any, layout: Layout) -> int | float:
-    """Read a time: a number in the layout's unit, or ISO 8601 (UTC if it names no zone)."""
+    """Parse a time: a number in the layout's unit, or ISO 8601 (UTC without a time zone)."""
     if isinstance(cell, datetime):
         return (cell if cell.tzinfo else cell.replace(tzinfo=UTC)).timestamp()
     if isinstance(cell, str) and (moment := _iso(cell)) is not None:
@@ -25,14 +25,14 @@ def time_s(line: int, column: str, cell: Any, layout: Layout) -> int | float:
         unit = "ms" if number < 1e14 else "us" if number < 1e17 else "ns"
         raise BadRow(
             line,
-            f"{column.lower()} {number:.15g} is no Unix time in seconds",
+            f"{column.lower()} {number:.15g} is not a Unix time in seconds",
             f"if it is in {unit}: --time-unit {unit}; or divide milliseconds by 1000",
         )
     return number
 
 
 def _iso(cell: str) -> float | None:
-    """Read a date or a time of ISO 8601 as Unix seconds; None for anything else, a plain number among it."""
+    """Parse a date or a time of ISO 8601 as Unix seconds; None for anything else, such as a plain number."""
     text = cell.strip()
     if len(text) < len("2024-05-01") or text[4:5] != "-":
         return None
@@ -44,7 +44,7 @@ def _iso(cell: str) -> float | None:
 
 
 def number_of(line: int, column: str, cell: Any, hint: str = "") -> int | float:
-    """Read a finite number; raises BadRow naming the column."""
+    """Parse a finite number; raises BadRow with the column."""
     if isinstance(cell, (int, float)) and math.isfinite(cell):
         return cell
     try:
@@ -57,5 +57,5 @@ def number_of(line: int, column: str, cell: Any, hint: str = "") -> int | float:
         number = math.nan
     if not math.isfinite(number):
         shown = f"{cell!a}" if len(str(cell)) < 60 else f"{str(cell)[:60]!a}…"
-        raise BadRow(line, f"{column} is {shown}, which is no number", f"correct the line{hint}")
+        raise BadRow(line, f"{column} is {shown}, not a number", f"correct the line{hint}")
     return number

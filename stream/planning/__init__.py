@@ -1,1 +1,1 @@
-"""How much memory, disk and network a deployment needs."""
+"""Compute the memory, disk and workers that a deployment needs."""

@@ -1,21 +1,21 @@
-"""What the trainer needs: memory, the disk of its copy and the time of a fit, computed from what was measured."""
+"""Compute the trainer's memory, disk and fitting time from measured figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SESSIONS_DAYS = 365  # of events on `sessions`, which are kept until they are erased: a year is planned for
+SESSIONS_DAYS = 365  # of events on `sessions`, which keeps them until they are erased: the plan is for a year
 
-# ru_maxrss of a fit of 20,000 events with the default settings: 561 MiB with nothing loaded (torch for CUDA), 803 in
-# the end. What grows was counted where each item had 87 events: 490 bytes an event of what followed, 375 of neighbours,
-# both twice while they are joined, and 170 of all else. Loading a million events from the copy took 107 MiB.
+# ru_maxrss of a fit of 20,000 events with the default settings: 561 MiB before loading (torch for CUDA), 803 MiB at the
+# end. With 87 events per item, each event adds 490 bytes of successors and 375 of neighbours, both twice while they are
+# merged, and 170 of everything else. Loading a million events from the copy took 107 MiB.
 TRAINER_RSS_BYTES = 803 * 2**20
 FIT_EVENT_BYTES = 1_900
-FIT_ITEM_BYTES = 6 * 4  # a dimension: weights, gradient, two moments of AdamW, the mean and the best of them, floats
-SNAPSHOTS_BYTES = 2 * 256 * 2**20  # of the trends, at most, twice while they are laid out for a catalogue
-COPY_EVENT_BYTES = 90  # of the file: 86 of a million events in sessions of ten
-# 609,000 events of 11,500 items took 917 s on two busy cores, all epochs together (HRNN_TRAIN_MAX_S); half of an
-# event's time is its own, the other half the scores of the items, up to where a sample of them is scored
+FIT_ITEM_BYTES = 6 * 4  # floats per dimension: weights, gradient, AdamW's two moments, the average and the best weights
+SNAPSHOTS_BYTES = 2 * 256 * 2**20  # of the trends, at most, twice while they are arranged for a catalogue
+COPY_EVENT_BYTES = 90  # measured: 86 per event, of a million events in sessions of ten
+# 609,000 events of 11,500 items took 917 s on two busy cores, all epochs (HRNN_TRAIN_MAX_S). Half of the time is per
+# event, the other half for the scores of the items, up to the size from which on a sample is scored
 FIT_EVENT_S = 917 / 609_000
 FIT_ITEMS = 11_500
 
@@ -33,7 +33,7 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainerPlan:
-    """What the trainer needs after SESSIONS_DAYS days."""
+    """The trainer's needs after SESSIONS_DAYS days."""
 
     events: int  # in the copy
     events_used: int  # within the window and the sample
@@ -44,7 +44,7 @@ class TrainerPlan:
 
 
 def plan_trainer(*, per_day: float, items: int, training: Training) -> TrainerPlan:
-    """Compute what training on `per_day` events a day over `items` needs."""
+    """Compute the needs of training on `per_day` events a day over `items`."""
     events = per_day * SESSIONS_DAYS
     used = min(events, per_day * training.window_s / 86_400) if training.window_s else events
     used = min(used, training.max_events) if training.max_events else used

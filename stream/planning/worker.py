@@ -1,4 +1,4 @@
-"""What a load needs: partitions, pods, memory, disk and the time of a restore, reckoned from what was measured."""
+"""Compute the partitions, pods, memory, disk and restore time of a load from measured figures."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from stream.settings import WorkerSettings
 
 MIB = 2**20
 
-# `make bench`: one worker on one core, events a second by items of the catalogue, everything acked
+# `make bench`: one worker on one core, events per second by items of the catalogue, all acked
 MEASURED_RATE = {10_506: 6_065.0, 27_000: 4_924.0}
-# The packaged events by `hrnn produce` to two workers, their last 40,000 once more at later times under a model; the
-# newest value of each user on `hrnn-users-changelog`, `ps`, and the brokers' segments by `du`.
+# Measured with the packaged events, sent by `hrnn produce` to two workers, the last 40,000 again at later times under a
+# model: the newest value of each user on `hrnn-users-changelog`, `ps`, and `du` of the brokers' segments.
 STATE_BYTES = 890  # 9,423 users of 17 events each
-STATE_BYTES_FULL = 8_000  # 100 events and 500 items before them, all that is kept: MovieLens' fullest, encoded
+STATE_BYTES_FULL = 8_000  # a full history of 100 events and 500 evicted items: MovieLens' largest state
 WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
-TABLES = 2  # users' states and items' signals: a store each for every partition
-# 300 items with 100 successors or more, encoded; a row of each worker's table, the decoder's columns and sums with it
+TABLES = 2  # users' states and items' signals, with one store each per partition
+# measured with 300 items of 100 successors or more; a row in each worker's table includes the decoder's columns and sums
 ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_700
-TRANSITIONS = 4  # of an event: itself, and one for each of the last three items
-TRANSITION_BYTES = 60  # of `transitions`, which are kept for a week: 40 in a batch of 500 events, 100 of an event alone
+TRANSITIONS = 4  # per event: itself, and one for each of the last three items
+TRANSITION_BYTES = 60  # on `transitions`, kept for a week: 40 in a batch of 500 events, 100 for a single event
 EVENT_BYTES = 120
-LIST_BYTES = 1_000  # of 20 places
-# A worker's folder deleted: `restored=50700 duration_s=2.93` in its log, on two cores shared with much else
+LIST_BYTES = 1_000  # of 20 items
+# after deleting a worker's folder: `restored=50700 duration_s=2.93` in its log, on two busy cores
 RESTORE_RECORDS_PER_S = 17_000.0
 
-UTILISATION = 0.5  # of what a worker can do at the peak: the other half catches up after a stop, and bears noise
-GROWTH = 4  # partitions can't be changed later: room for so many times the pods
-PARTITION_STEP = 12  # 12 shares evenly among 1, 2, 3, 4, 6 and 12 workers
+UTILISATION = 0.5  # planned load of a worker at the peak: the other half is for catching up and noise
+GROWTH = 4  # partitions per pod, as partitions can't be changed later
+PARTITION_STEP = 12  # 12 partitions divide evenly among 1, 2, 3, 4, 6 and 12 workers
 SPACE_AMPLIFICATION = 2.0  # of RocksDB between two compactions
 FLOAT_BYTES = 4
-PEAK_TO_MEAN = 2.0  # of a day: what is kept for days grows by the mean
+PEAK_TO_MEAN = 2.0  # of a day: data that are kept for days grow by the mean
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to deploy; bytes and seconds, Kafka's with all copies."""
+    """A deployment. Kafka's bytes include all copies."""
 
     events_per_worker_s: float
     workers: int
@@ -55,9 +55,9 @@ class Plan:
 
 
 def worker_rate(items: int) -> float:
-    """Return the events a second that one worker on one core does, at a catalogue of so many items.
+    """Return the events per second of one worker on one core, for a catalogue of `items`.
 
-    An event costs a part of its own and a part for each item that is scored: a line through the measured points.
+    An event has a fixed cost and a cost per scored item: a line through the measured points.
     """
     (low, fast), (high, slow) = sorted(MEASURED_RATE.items())
     per_item_s = (1 / slow - 1 / fast) / (high - low)
@@ -74,16 +74,16 @@ def plan(
     replication: int = 3,
     state_bytes: int = STATE_BYTES,
 ) -> Plan:
-    """Compute what a peak load of `events_per_s` by `users` over `items` needs."""
+    """Compute the deployment for a peak load of `events_per_s` by `users` over `items`."""
     rate = worker_rate(items)
     workers = max(2, math.ceil(events_per_s / (rate * UTILISATION)))  # two, so that one can fail
     partitions = PARTITION_STEP * math.ceil(GROWTH * workers / PARTITION_STEP)
-    # one worker away: the others hold its share as well
+    # one worker may fail: the others then have its share
     share = 1 / (workers - 1)
     store = math.ceil(partitions * share)
     worker = WorkerSettings.model_fields
     per_partition = worker["block_cache_bytes"].default + 3 * worker["write_buffer_bytes"].default
-    # its vocabulary's matrix, and in memory that of the decoder
+    # the items' matrix, and in memory the decoder's, too
     model = 2 * items * training.hidden_dimension * FLOAT_BYTES
     # two models while one replaces the other
     memory = WORKER_RSS_BYTES + TABLES * store * per_partition + 2 * model + items * SIGNAL_ROW_BYTES
@@ -118,7 +118,7 @@ def plan(
 def changelog_bytes(events_per_s: float, states_bytes: float, state_bytes: float) -> float:
     """Return the size of one copy of the states' changelog between two compactions.
 
-    The newest version of each state, as much as may be dirty before the cleaner comes, and what it must not touch yet.
+    It has the newest version of each state, the allowed dirty part, and the records within the compaction lag.
     """
     (spec,) = (spec for spec in topic_table(Topics("")) if spec.name == Topics("").user_states)
     dirty = float(spec.configs["min.cleanable.dirty.ratio"])

@@ -43,10 +43,10 @@ WRONG: dict[str, tuple[bytes, str, str]] = {  # what is in it, what is said afte
     ),
     "no header": (b"a,b,1\na,c,2\n", ", line 1: the header has no USER_ID, ITEM_ID, TIMESTAMP", "the columns are"),
     "missing cell": (HEADER + ROWS + b"u,i\n", ", line 82: 2 columns where the header has 3", "correct"),
-    "wrong type": (HEADER + ROWS + b"u,i,soon\n", ", line 82: TIMESTAMP is 'soon', which is no number", "correct"),
+    "wrong type": (HEADER + ROWS + b"u,i,soon\n", ", line 82: TIMESTAMP is 'soon', not a number", "correct"),
     "wrong type of value": (
         b"USER_ID,ITEM_ID,TIMESTAMP,EVENT_VALUE\na,b,1,good\n",
-        ", line 2: EVENT_VALUE is 'good', which is no number",
+        ", line 2: EVENT_VALUE is 'good', not a number",
         "correct",
     ),
     "not a number": (HEADER + b"u,i,nan\n", ", line 2: TIMESTAMP is 'nan'", "correct"),
@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {  # what is in it, what is said afte
     "before 1970": (HEADER + b"u,i,-5\n", ", line 2: bad_timestamp", "correct"),
     "milliseconds": (
         HEADER + ROWS + b"u,i,1672531200000\n",
-        ", line 82: timestamp 1672531200000 is no Unix time in seconds",
+        ", line 82: timestamp 1672531200000 is not a Unix time in seconds",
         "--time-unit ms",
     ),
     "end of time": (HEADER + b"u,i,%d\n" % 10**40, ", line 2: timestamp 1e+40", "divide"),
@@ -77,7 +77,11 @@ WRONG: dict[str, tuple[bytes, str, str]] = {  # what is in it, what is said afte
     "text after a quote": (HEADER + b'u,"i"x,1\n', ", line 2: ", "correct"),
     "value without a name": (HEADER[:-1] + b",\nu,i,1,x\n", ", line 2: column 4 has a value and no name", "name"),
     "json array": (b'[{"user_id":"u","item_id":"i","timestamp":1}]\n', ", line 1: a JSON array", "jq -c '.[]'"),
-    "json over several lines": (b'{\n  "user_id": "u"\n}\n', ", line 1: not_json: an object that goes on", "jq -c ."),
+    "json over several lines": (
+        b'{\n  "user_id": "u"\n}\n',
+        ", line 1: not_json: an object of several lines",
+        "jq -c .",
+    ),
     "zip": (b"PK\x03\x04" + b"\0" * 60, " is a zip archive, or a spreadsheet", "unpack"),
     "tar": (b"a".ljust(257, b"\0") + b"ustar\x0000", " is a tar archive", "unpack"),
     "tar in gzip": (gzip.compress(b"a".ljust(257, b"\0") + b"ustar\x0000"), " is a tar archive", "unpack"),
@@ -86,7 +90,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {  # what is in it, what is said afte
     "pickle": (b"\x80\x04\x95" + b"\0" * 20, " is a Python pickle", "CSV or parquet"),
     "web page": (b"<!DOCTYPE html>\n<html>", " is a web page", "download"),
     "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid", " is a Git LFS pointer", "git lfs pull"),
-    "binary": (b"\x01\x02\x03\x00\x05\x06\x07", " is no text, but binary data", "CSV, JSON lines or parquet"),
+    "binary": (b"\x01\x02\x03\x00\x05\x06\x07", " is binary data, not text", "CSV, JSON lines or parquet"),
     "a date as spreadsheets write it": (HEADER + b"u,i,5/1/2024\n", ", line 2: TIMESTAMP is '5/1/2024'", "ISO 8601"),
     "json of wrong type": (b'{"user_id":"u","item_id":"i","timestamp":"1"}\n', ", line 1: wrong_type", "correct"),
     "json cut off": (b'{"user_id":"u","item_id":"i","timestamp":1}\n{"user', ", line 2: not_json", "correct"),
@@ -98,7 +102,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {  # what is in it, what is said afte
 }
 
 UNANSWERABLE: dict[str, tuple[bytes, str]] = {
-    "no rows": (HEADER, " holds no events"),
+    "no rows": (HEADER, " has no events"),
     "one row": (HEADER + b"a,b,1\n", "no event lies before the split"),
     "one instant": (HEADER + b"a,b,1\na,c,1\na,d,1\n", "no event lies before the split"),
     "nobody twice": (HEADER + b"".join(b"u%d,i,%d\n" % (n, n) for n in range(30)), "no"),
@@ -243,8 +247,8 @@ def test_a_wrong_file_of_facts_is_named_and_nothing_is_sent(
     ("arguments", "said"),
     [
         ([], "nothing to send"),
-        (["-", "--items", "-"], "standard input can be one file alone"),
-        (["e", "--items", "i", "--columns", "item=id"], "--columns can't be of several files"),
+        (["-", "--items", "-"], "standard input can be only one of the files"),
+        (["e", "--items", "i", "--columns", "item=id"], "--columns applies to one file only"),
         (["--users", "nope.csv"], "can't read nope.csv: No such file or directory"),
     ],
 )

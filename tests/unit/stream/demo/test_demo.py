@@ -15,7 +15,7 @@ FIT = "\n".join(
 
 def snapshot(**known: object) -> Snapshot:
     given: dict[str, object] = {
-        "phase": "training, epoch 10 of at most 12, 60 s left at the most",
+        "phase": "training, epoch 10 of at most 12, at most 60 s left",
         "events_per_s": 12_345.0,
         "answered": 99_999,
         "total": 100_000,
@@ -31,7 +31,7 @@ def snapshot(**known: object) -> Snapshot:
 
 def test_how_far_a_fit_is_comes_from_the_trainer_s_log() -> None:
     assert fit_progress("") == ""
-    assert fit_progress(FIT) == "epoch 3 of at most 12, 90 s left at the most"
+    assert fit_progress(FIT) == "epoch 3 of at most 12, at most 90 s left"
     assert fit_progress(f'{FIT}\n{{"event": "published version=v1 bytes=1 chunks=1"}}') == ""
 
 

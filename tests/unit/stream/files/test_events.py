@@ -64,7 +64,7 @@ def test_json_lines_go_out_as_they_came() -> None:
         (b"USER_ID,TIMESTAMP\n", "line 1: the header has no ITEM_ID"),
         (b"USER_ID,ITEM_ID,TIMESTAMP,USER_ID\n", "line 1: the header has USER_ID twice"),
         (b"USER_ID,ITEM_ID,TIMESTAMP\nu,i,1\nu,i\n", "line 3: 2 columns where the header has 3"),
-        (b"USER_ID,ITEM_ID,TIMESTAMP\nu,i,soon\n", "line 2: TIMESTAMP is 'soon', which is no number"),
+        (b"USER_ID,ITEM_ID,TIMESTAMP\nu,i,soon\n", "line 2: TIMESTAMP is 'soon', not a number"),
         (b"USER_ID,ITEM_ID,TIMESTAMP\nu,i,nan\n", "line 2: "),
         (b"USER_ID,ITEM_ID,TIMESTAMP\n,i,1\n", "line 2: bad_id: user_id has 0 characters"),
         (b"USER_ID,ITEM_ID,TIMESTAMP\nu,i,-1\n", "line 2: bad_timestamp"),
