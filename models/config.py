@@ -7,12 +7,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from models.items import signal_table
 from models.items.signals import SignalRules
-from models.terms import repeats
-from models.users import earlier
+from models.terms.registry import TermSet
 
 if TYPE_CHECKING:
     from models.encoders.encoder import Encoder
@@ -35,12 +34,9 @@ class ModelConfig(ABC):
     type_dimension: int = 4  # shops and sites have some 3 to 10 event types
     dropout: float = 0.1  # in training only: on the inputs and before the output layer
     tied: bool = False  # a separate output matrix: what an item leads to is not what leads to it
-    half_lives_s: tuple[float, ...] = ()  # of trends; none: a model that reads no signals, as the paper's
-    successor_half_life_s: float = 0.0  # of what follows the last items; 0: not read
-    neighbours: bool = False  # of the last ten items, read from what follows what
-    repeats: bool = False  # weights for what the user has had: films are seen once, milk is bought each week
-    earlier: bool = False  # likewise for what was had before the retained history
-    net: bool = True  # without, states only weigh the signals: this measures what the rest is worth
+    half_lives_s: tuple[float, ...] = ()  # of trends
+    successor_half_life_s: float = 0.0  # of what follows what; 0: not read
+    terms: tuple[str, ...] = ("taste",)  # of a score, in the order of their weights; taste alone is the paper's model
 
     @abstractmethod
     def encoder(self) -> Encoder:
@@ -60,20 +56,12 @@ class ModelConfig(ABC):
         require_positive("half-lives", lives)
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}, not a share below 1")
-        if self.neighbours and not self.successor_half_life_s:
-            raise ValueError("neighbours are read from what follows what: they need a successor_half_life_s")
+        _ = self.term_set
 
-    @property
-    def n_trends(self) -> int:
-        """Count the trends, K."""
-        return len(self.half_lives_s)
-
-    @property
-    def n_sparse(self) -> int:
-        """Count the sparse parts of a score: what follows the last items, their neighbours, what the user has had."""
-        follow = signal_table.PARTS * (self.successor_half_life_s > 0)
-        had = repeats.PARTS * self.repeats + earlier.PARTS * self.earlier
-        return follow + self.neighbours + had
+    @cached_property
+    def term_set(self) -> TermSet:
+        """Make the terms; raises ValueError for an impossible choice."""
+        return TermSet(self.terms, self)
 
     @property
     def signal_rules(self) -> SignalRules | None:
@@ -91,6 +79,8 @@ class ModelConfig(ABC):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read `to_dict`'s shape back; raises ValueError for unknown keys, missing ones and wrong values."""
+        if "terms" not in values:
+            values = _with_named_terms(values)
         fields = {field.name: field for field in dataclasses.fields(cls)}
         unknown = values.keys() - fields
         if unknown or "n_items" not in values:
@@ -102,6 +92,26 @@ class ModelConfig(ABC):
                     raise ValueError(f"{name} is {value!r}, not a list")
                 read[name] = tuple(value)
         return cls(**read)
+
+
+_SWITCHES = {"net": True, "neighbours": False, "repeats": False, "earlier": False}
+
+
+def _with_named_terms(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the terms of a model from before configs did, which had a switch for each."""
+    switches = {name: values.get(name, default) for name, default in _SWITCHES.items()}
+    if any(type(switch) is not bool for switch in switches.values()):
+        raise ValueError(f"{switches} are not all true or false")
+    used = {
+        "taste": switches["net"],
+        "trends": bool(values.get("half_lives_s")),
+        "successors": bool(values.get("successor_half_life_s")),
+        "neighbours": switches["neighbours"],
+        "repeats": switches["repeats"],
+        "evicted": switches["earlier"],
+    }
+    rest = {name: value for name, value in values.items() if name not in _SWITCHES}
+    return {**rest, "terms": [name for name, is_used in used.items() if is_used]}
 
 
 def require_positive(name: str, values_s: tuple[float, ...]) -> None:

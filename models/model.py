@@ -1,8 +1,8 @@
 """A model: an encoder, and the heads that turn its output into scores.
 
-A score is w_j . out(h) + b_j + sum_k a_k(h) trend_k(j) + sum_f s_f(h) sparse_f(j): each state decides how far to follow
-the crowd, and which crowd. Trends are columns of the decoder's matrix, so all of it but the sparse part is one product.
-Sparse are what follows the last items, their neighbours, and what the user's own history says.
+A score is a sum of terms (models/terms/), w_j . out(h) + b_j + sum_k a_k(h) dense_k(j) + sum_f s_f(h) sparse_f(j): each
+state decides how far to follow the crowd, and which crowd. Dense terms are columns of the decoder's matrix, so all of
+it but the sparse terms is one product.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.terms.taste import with_new_items
 
 
 class Decoder(NamedTuple):
     """What queries are multiplied with, at one moment; rows beyond the catalogue's are of items it does not have."""
 
-    matrix: Tensor  # (rows, H + K): the trends are its last columns
+    matrix: Tensor  # (rows, H + K): the dense terms are its last columns
     bias: Tensor  # (rows,)
 
 
 Sparse = Sequence[tuple[Tensor, Tensor]]
-"""Rows (B, S) int64 and what some parts of a score say of them (B, S, parts), filled up with row 0 at 0."""
+"""Of each sparse term rows (B, S) int64 and values (B, S, width), filled up with row 0 at 0."""
 
 
 class Model(nn.Module):
@@ -44,15 +45,12 @@ class Model(nn.Module):
         if not config.tied:
             self.decoder = nn.Embedding(config.n_items + 1, width)
             nn.init.normal_(self.decoder.weight, std=1 / math.sqrt(width))
-        if config.n_trends + config.n_sparse:
-            self.mixture = nn.Linear(width, config.n_trends + config.n_sparse)
+        terms = config.term_set
+        if terms.n_mixed:
+            self.mixture = nn.Linear(width, terms.n_mixed)
             nn.init.zeros_(self.mixture.weight)  # all states follow the crowd alike before training
-            start = [1 / max(1, config.n_trends)] * config.n_trends  # in proportion to counts, of all half-lives alike
-            start += [0.0] * config.n_sparse
-            if config.successor_half_life_s:
-                start[config.n_trends] = 0.5
             with torch.no_grad():
-                self.mixture.bias.copy_(torch.tensor(start))
+                self.mixture.bias.copy_(torch.tensor(terms.initial))
         with torch.no_grad():
             self.encoder.item.weight[0] = 0  # what training never saw says nothing, rather than something at random
 
@@ -74,42 +72,37 @@ class Model(nn.Module):
     def queries(self, h: Tensor) -> Tensor:
         """Turn states into what items are scored by: h (..., S) -> (..., H)."""
         output = self.encoder.output(h)
-        if not self.config.net:
+        if not self.config.term_set.taste:
             return torch.zeros_like(output)
         return self.out(self.encoder.dropped(output))  # type: ignore[no-any-return]
 
     def mixture_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Weigh the signals: h (B, S) -> of trends (B, K), of sparse parts (B, n_sparse)."""
+        """Weigh the terms beside taste: h (B, S) -> weights of dense ones (B, K), of sparse ones (B, n_sparse)."""
         if not hasattr(self, "mixture"):
             return h.new_zeros(len(h), 0), h.new_zeros(len(h), 0)
-        mixed = self.mixture(self.encoder.dropped(self.encoder.output(h)))
-        return mixed[:, : self.config.n_trends], mixed[:, self.config.n_trends :]
+        mixed, n_dense = self.mixture(self.encoder.dropped(self.encoder.output(h))), self.config.term_set.n_dense
+        return mixed[:, :n_dense], mixed[:, n_dense:]
 
-    def decoder_at(self, trends: Tensor) -> Decoder:
-        """Append the trends of a moment: (K, rows), rows >= n_items + 1 -> Decoder of as many rows.
-
-        Items that training has not seen have row 0's weights, which stand for any such item.
-        """
-        new = trends.shape[1] - self.config.n_items - 1
-        matrix = torch.cat((self.output_matrix, self.output_matrix[:1].expand(new, -1)))
-        bias = torch.cat((self.bias, self.bias[:1].expand(new)))
-        return Decoder(torch.cat((matrix, trends.T), 1), bias)
+    def decoder_at(self, dense: Tensor) -> Decoder:
+        """Append the dense terms of a moment: (K, rows), rows >= n_items + 1 -> Decoder of as many rows."""
+        matrix, bias = with_new_items(self.output_matrix, self.bias, dense.shape[1])
+        return Decoder(torch.cat((matrix, dense.T), 1), bias)
 
     def scores(self, h: Tensor, decoder: Decoder | None = None, sparse: Sparse = ()) -> Tensor:
-        """Score every item: h (B, S) -> (B, rows), with -inf for row 0; without a decoder trends count as 0."""
+        """Score every item: h (B, S) -> (B, rows), with -inf for row 0; without a decoder dense terms count as 0."""
         queries = self.queries(h)
-        trend_weights, sparse_weights = self.mixture_of(h)
+        dense_weights, sparse_weights = self.mixture_of(h)
         if decoder is None:
             scores = torch.addmm(self.bias, queries, self.output_matrix.T)
         else:
-            scores = torch.addmm(decoder.bias, torch.cat((queries, trend_weights), 1), decoder.matrix.T)
+            scores = torch.addmm(decoder.bias, torch.cat((queries, dense_weights), 1), decoder.matrix.T)
         add_sparse(scores, sparse, sparse_weights)
         scores[:, 0] = -math.inf
         return scores
 
 
 def add_sparse(scores: Tensor, sparse: Sparse, weights: Tensor) -> None:
-    """Add to scores (B, rows), in place, what all sparse parts say, weighed by (B, n_sparse)."""
+    """Add to scores (B, rows), in place, what all sparse terms say, weighed by (B, n_sparse)."""
     begin = 0
     for rows, values in sparse:
         end = begin + values.shape[2]

@@ -1,8 +1,8 @@
 """The oracle: what a log of events must come to, in loops too plain to be wrong.
 
 Audits and tests hold the stream against this. Nothing is shared with the recommender but the definitions: where an
-event is placed, what one step of the model is, and what the table
-of signals says of one user's items. It is some thousand times slower.
+event is placed, what one step of the model is, and what the terms of a score say to one user. It is some thousand
+times slower.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.items.signal_table import FLOOR, NEIGHBOUR_ITEMS, successor_parts
+from models.items.signal_table import FLOOR
 from models.items.signals import SignalRecord
 from models.recommending.scoring import Moment
 from models.records import RankedItem
 from models.sessions import Placement, SessionRules, place
-from models.terms import repeats
+from models.users.batch import UserBatch
 from models.users.earlier import EARLIER_ITEMS
-from models.users.earlier import parts as earlier_parts
 from models.users.state import HistoryEvent, UserState
 from models.users.walk import SourcedEvent
 from models.weights import ServingModel
@@ -196,24 +195,15 @@ def scores_for(
     before = np.array([[row_of(item_id) for item_id in counts]], np.int64)
     sparse: list[tuple[Tensor, Tensor]] = []
     if table is not None and moment is not None:
-        config, columns = model.model.config, len(moment.decoder.bias)
-        at = (history[-1].timestamp if history else 0.0) + gap_s
-        found = []
-        if config.successor_half_life_s:
-            looked_up = table.look_up([had[0, -NEIGHBOUR_ITEMS:].tolist()], [at])
-            followers, followed = table.successors(looked_up)
-            found.append((followers, successor_parts(followed)))
-            if config.neighbours:
-                found.append(table.neighbours(looked_up))
-        if config.repeats:
-            times = np.array([[event.timestamp for event in history]])
-            found.append((had.copy(), repeats.parts(had, np.array([len(history)]), times, np.array([at]))))
-        if config.earlier:
-            found.append((before.copy(), earlier_parts(np.array([list(counts.values())], np.float64))))
-        for rows, values in found:
-            late = rows >= columns  # of items that are newer than the trends: no column is theirs
-            rows[late], values[late] = 0, 0.0
-            sparse.append((torch.from_numpy(rows), torch.from_numpy(values)))
+        users = UserBatch(
+            at=np.array([(history[-1].timestamp if history else 0.0) + gap_s]),
+            rows=had,
+            times=np.array([[event.timestamp for event in history]]),
+            lengths=np.array([len(history)]),
+            evicted_rows=before,
+            evicted_counts=np.array([list(counts.values())], np.float64),
+        )
+        sparse = model.model.config.term_set.sparse_features(users, table, len(moment.decoder.bias))
     scores = model.model.scores(asked, moment.decoder if moment is not None else None, sparse)[0].numpy()
     if exclude_seen:
         seen = np.concatenate((had[0], before[0]))

@@ -14,6 +14,7 @@ from models.encoders.hrnn import HRNNConfig
 from models.items.signals import SignalRules
 from models.model import Model
 from models.records import Topics
+from models.terms.registry import TERMS
 from models.weights import Manifest, Pointer
 
 
@@ -36,9 +37,7 @@ def made_model(
         else {
             "half_lives_s": rules.half_lives_s,
             "successor_half_life_s": rules.successor_half_life_s,
-            "neighbours": True,
-            "repeats": True,
-            "earlier": True,
+            "terms": tuple(TERMS),
         }
     )
     config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]

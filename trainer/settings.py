@@ -117,6 +117,9 @@ class FittingSettings(BaseSettings):
         description="weights for what the user has had, how often, when and after what: films are seen once, milk is "
         "bought each week",
     )
+    without_terms: tuple[str, ...] = Field(
+        default=(), description="terms of a score to leave out by name, of those that have no setting of their own"
+    )
     item_dropout: float = Field(
         default=0.05,
         ge=0,
@@ -141,6 +144,12 @@ class FittingSettings(BaseSettings):
         if self.min_user_history_length_percentile >= self.max_user_history_length_percentile:
             raise ValueError("min_user_history_length_percentile is not below the max: no user would be left")
         return self
+
+    @property
+    def terms_left_out(self) -> set[str]:
+        """Name the terms that no score has; half-lives leave out others, which then have nothing to read."""
+        on = {"taste": self.net, "neighbours": self.neighbours, "repeats": self.repeats, "evicted": self.repeats}
+        return {*self.without_terms, *(name for name, is_on in on.items() if not is_on)}
 
 
 class TrainerSettings(KafkaAccess):

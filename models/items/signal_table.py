@@ -22,9 +22,6 @@ FLOOR = 0.05
 """The count that is nothing: one occurrence is forgotten after 4.3 half-lives, and 20 times it scores log 400."""
 
 GAIN = 4.0  # of successors' counts in log(1 + GAIN x count): one transition is much, the hundredth little
-# of their shares likewise: a rare item's only successor is a surer one than a frequent item's best
-SHARE_GAIN = np.float32(50)
-PARTS = 4  # of a score, that what follows the last items is
 LISTED = 64  # successors of a user's last items that are scored: those beyond have a tenth of the best one's weight
 
 NEIGHBOUR_ITEMS = 10  # a user's last items whose neighbours are looked at: a taste rather than a train of thought
@@ -37,10 +34,10 @@ Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Taken = npt.NDArray[np.int32]  # rows, half as wide: there are a hundred for each item
 
+_ALL = slice(None)
 _LN2 = math.log(2)
 _LN_FLOOR = math.log(FLOOR)
 _MOST = np.float32(80)  # of counts' logarithms: a time long before an item's last occurrence overflows nothing
-_NOTHING = np.float32(1e-9)  # instead of 0, where nothing is listed
 _NO_ROWS: Rows = np.zeros(0, np.int64)
 _NO_WEIGHTS: Floats = np.zeros(0, np.float32)
 _OF_LAST_ITEMS: Doubles = np.array(LAST_ITEMS)
@@ -181,10 +178,11 @@ class SignalTable:
             self._landmarks[before] = followed(self.rules, self._landmarks.get(before, 0.0), known, t, row, weight)
             self._lists.pop(before, None)
 
-    def trends(self, t: float) -> Floats:
-        """Read all items' signals at a time: (K, rows), log(count / FLOOR) and nothing below 0."""
-        levels = self._levels[:-1, : self.n_rows]
-        return np.maximum(levels - (self._rates[:-1] * t + _LN_FLOOR)[:, None], 0.0).astype(np.float32)
+    def trends(self, t: float, rows: slice | int = _ALL) -> Floats:
+        """Read items' signals at a time: (K, rows), or (K,) of one row; log(count / FLOOR) and nothing below 0."""
+        levels = self._levels[:-1, : self.n_rows][:, rows]
+        faded = (levels.T - (self._rates[:-1] * t + _LN_FLOOR)).T
+        return np.maximum(faded, 0.0).astype(np.float32)
 
     def trend(self, half_life_s: float, t: float) -> Floats:
         """Read one trend, of any half-life that is counted, the successors' included: (rows,), as in `trends`."""
@@ -192,10 +190,6 @@ class SignalTable:
         levels = self._levels[number, : self.n_rows] - (self._rates[number] * t + _LN_FLOOR)
         above: Floats = np.maximum(levels, 0.0).astype(np.float32)
         return above
-
-    def levels(self, row: int) -> Doubles:
-        """Give a row's levels (K), which `trends` reads: log(count) + t * ln 2 / T, of any t."""
-        return self._levels[:-1, row]
 
     def look_up(self, last_rows: Sequence[Sequence[int]], at: Sequence[float]) -> LookedUp:
         """Look up what is known by now of the last items of B users, the newest last, to be read as of a time each."""
@@ -270,12 +264,3 @@ class SignalTable:
 
 def _lengths(lists: Sequence[Sized]) -> Rows:
     return np.fromiter(map(len, lists), np.int64, len(lists))
-
-
-def successor_parts(scores: Floats) -> Floats:
-    """Say how much follows, and as what share of all that is listed: scores (B, S, 2) -> (B, S, PARTS)."""
-    laid = np.empty((len(scores), PARTS, scores.shape[1]), np.float32)  # each part along its successors: half the time
-    laid[:, :2] = scores.transpose(0, 2, 1)
-    weights = np.expm1(laid[:, :2])
-    laid[:, 2:] = np.log1p(weights * (SHARE_GAIN / np.maximum(weights.sum(2, keepdims=True), _NOTHING)))
-    return laid.transpose(0, 2, 1)

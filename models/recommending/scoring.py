@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +11,12 @@ import torch
 from models.encoders.encoder import Gaps, Rows
 from models.encoders.waves import Waves
 from models.items.item_table import ItemTable
-from models.items.signal_table import NEIGHBOUR_ITEMS, Doubles, SignalTable, successor_parts
-from models.model import Decoder, Sparse
+from models.items.signal_table import SignalTable
+from models.model import Decoder
 from models.recommending.mask import ListBatch, MaskRule, mask_of
 from models.recommending.top_k import ranked_lists
 from models.records import RankedItem, SignalSnapshot, snapshot_id
-from models.terms import repeats
-from models.users import earlier
+from models.users.batch import JobHistories
 from models.users.walk import Ask, Walk
 from models.weights import ServingModel
 
@@ -32,20 +29,15 @@ class Moment:
 
     table: SignalTable  # its rows are the model's catalogue's, then those of new items
     decoder: Decoder
-    at: float = 0.0  # the time that the trends were read at
+    at: float = 0.0  # the time that the dense terms were read at
     offsets: tuple[int, ...] = ()  # the table's, when they were
 
     @classmethod
     def of(cls, model: ServingModel, table: SignalTable, t: float) -> Moment:
-        """Read all trends at a time: what is worth doing once a second, off a batch's way.
-
-        The table may count at more half-lives than the model knows.
-        """
-        trends, known = table.trends(t), model.model.config.half_lives_s
-        if known != table.rules.half_lives_s:
-            trends = trends[[table.rules.half_lives_s.index(half_life_s) for half_life_s in known]]
+        """Read the dense terms of all items at a time: once a second, off a batch's way."""
+        features = model.model.config.term_set.dense_features(table, t)
         with torch.inference_mode():
-            return cls(table, model.model.decoder_at(torch.from_numpy(trends)), t, table.offsets)
+            return cls(table, model.model.decoder_at(torch.from_numpy(features)), t, table.offsets)
 
     def items(self, model: ServingModel) -> ItemTable:
         """Give the rows that lists of the model are made of."""
@@ -54,33 +46,13 @@ class Moment:
     def named(self, version: str) -> tuple[str | None, SignalSnapshot | None]:
         """Name what a batch's lists are made with now, for whoever makes them again; (None, None) if it is not known.
 
-        Between two readings of the trends the table goes on taking records over, which successors and neighbours see.
+        Between two readings of the dense terms the table goes on taking records over, which the sparse ones see.
         """
         if not self.offsets:
             return None, None
         newer = [] if self.table.offsets == self.offsets else list(self.table.offsets)
         snapshot = SignalSnapshot(self.at, list(self.offsets), newer)
         return snapshot_id(version, snapshot), snapshot
-
-
-class _Had(NamedTuple):
-    """What B users have had, one after the other, and what is known of each."""
-
-    rows: Rows  # (N,) of the moment's table, or without a moment of the catalogue
-    known: Doubles  # (N,) when, or how often
-    lengths: Rows  # (B,)
-
-    def part(self, start: int, stop: int) -> _Had:
-        """Cut some users out."""
-        begin, end = int(self.lengths[:start].sum()), int(self.lengths[:stop].sum())
-        return _Had(self.rows[begin:end], self.known[begin:end], self.lengths[start:stop])
-
-    def laid_out(self) -> tuple[Rows, Doubles]:
-        """Lay each user's out in a row of its own: (B, S), (B, S), filled up with 0."""
-        real = np.arange(int(self.lengths.max(initial=0))) < self.lengths[:, None]
-        rows, known = np.zeros(real.shape, np.int64), np.zeros(real.shape)
-        rows[real], known[real] = self.rows, self.known
-        return rows, known
 
 
 class Scoring:
@@ -146,80 +118,25 @@ class Scoring:
         for each (N); asked for a time before that event, a gap is below 0, which is of the lowest level. Without a
         moment no signal counts for anything, and only the model's own catalogue is ranked.
         """
-        pending = [ask.pending for ask in self._asks]
+        pending, terms = [ask.pending for ask in self._asks], self._model.model.config.term_set
         gaps_s = np.broadcast_to(np.asarray(asking_gap_s, np.float64), len(pending))
         wanted = np.broadcast_to(np.asarray(places, np.int64), len(pending))
         asked = self._waves.asked(self._h, pending, self._pending_rows, gaps_s)
         if self._initial:
             asked[self._initial] = self._h[self._initial]
         at = [ask.pending.timestamp + gap_s for ask, gap_s in zip(self._asks, gaps_s.tolist(), strict=True)]
-        had = self._had(moment)
-        before = self._had_earlier(moment)
         items = moment.items(self._model) if moment is not None else ItemTable(self._model.catalogue)
+        histories = JobHistories.of(self._asks, at, items)
         lists: list[list[RankedItem]] = []
         for start in range(0, len(pending), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, len(pending))
-            both = had.part(start, stop), before.part(start, stop)
+            part = histories.part(start, stop)
             if moment is None:
                 ranked = self._model.model.scores(asked[start:stop])
             else:
-                sparse = self._sparse(moment, *both, at[start:stop])
+                sparse = terms.sparse_features(part.users(), moment.table, items.n_rows)
                 ranked = self._model.model.scores(asked[start:stop], moment.decoder, sparse)
-            had_by = np.concatenate([np.repeat(np.arange(stop - start), part.lengths) for part in both])
-            had_rows = items.scored(np.concatenate([part.rows for part in both]))
-            mask = mask_of(rules, ListBatch(stop - start, items, had_by, had_rows))
+            had_by, had = part.had()
+            mask = mask_of(rules, ListBatch(stop - start, items, had_by, items.scored(had)))
             lists += ranked_lists(ranked, mask, wanted[start:stop], items)
         return lists
-
-    def _sparse(self, moment: Moment, had: _Had, before: _Had, at: Sequence[float]) -> Sparse:
-        """Read what follows and what neighbours each user's last items, and what the user's own history says.
-
-        Users have `had` items at some times, and `before` those in numbers; they ask at `at` (B).
-        """
-        config, table = self._model.model.config, moment.table
-        found = []
-        if config.successor_half_life_s:
-            rows, bounds = had.rows.tolist(), np.concatenate(([0], np.cumsum(had.lengths))).tolist()
-            last = [rows[max(begin, end - NEIGHBOUR_ITEMS) : end] for begin, end in pairwise(bounds)]
-            looked_up = table.look_up(last, at)
-            followers, scores = table.successors(looked_up)
-            found.append((followers, successor_parts(scores)))
-            if config.neighbours:
-                found.append(table.neighbours(looked_up))
-        if config.repeats:
-            laid, when = had.laid_out()
-            found.append((laid, repeats.parts(laid, had.lengths, when, np.array(at))))
-        if config.earlier:
-            laid, counts = before.laid_out()
-            found.append((laid, earlier.parts(counts)))
-        for laid, values in found:
-            late = laid >= len(moment.decoder.bias)
-            laid[late], values[late] = 0, 0.0
-        return [(torch.from_numpy(laid), torch.from_numpy(values)) for laid, values in found]
-
-    def _had(self, moment: Moment | None) -> _Had:
-        """Find what users have had, and when."""
-        columns = [ask.walk.rows[ask.begin : ask.end] for ask in self._asks]
-        rows, lengths = np.concatenate(columns), np.fromiter(map(len, columns), np.int64, len(columns))
-        if moment is None:
-            return _Had(rows, np.zeros(len(rows)), lengths)
-        had = [ask.walk.history[ask.begin : ask.end] for ask in self._asks]
-        times = np.fromiter((event.timestamp for events in had for event in events), np.float64, len(rows))
-        if not rows.all():  # new items, which the table alone has rows of
-            end = 0
-            for events in had:
-                begin, end = end, end + len(events)
-                if not rows[begin:end].all():
-                    rows[begin:end] = [moment.table.row(event.item_id) for event in events]
-        return _Had(rows, times, lengths)
-
-    def _had_earlier(self, moment: Moment | None) -> _Had:
-        """Find what users had before the retained history, and how often."""
-        each = [ask.earlier for ask in self._asks]
-        item_ids = list(chain.from_iterable(each))
-        counts = np.fromiter(chain.from_iterable(of_user.values() for of_user in each), np.float64, len(item_ids))
-        rows = self._model.catalogue.rows(item_ids)
-        if moment is not None:
-            new = np.flatnonzero(rows == 0)
-            rows[new] = [moment.table.row(item_ids[place]) for place in new.tolist()]
-        return _Had(rows, counts, np.fromiter(map(len, each), np.int64, len(each)))

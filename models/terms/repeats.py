@@ -1,6 +1,6 @@
-"""What a user's own history says of the items in it: films are seen once, milk is bought each week.
+"""Repeats: what a user's own history says of the items in it. Films are seen once, milk is bought each week.
 
-Of each item that the user has had, `parts` says, each a part of a score that the user's state weighs:
+The features of each item in the retained history:
 
 - 1: it was had;
 - log2(how often): what is bought each week is bought next week;
@@ -11,15 +11,32 @@ Of each item that the user has had, `parts` says, each a part of a score that th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import numpy.typing as npt
 
 from models.items.signal_table import GAIN, Doubles, Floats, Rows
+from models.terms.term import SparseFeatures, TermOptions, UserSignals
+from models.users.batch import Mask, UserBatch
 
 PARTS = 5
 LATELY_S = 3600.0  # half-life: a basket or a visit takes less, the next one comes later
 
-Mask = npt.NDArray[np.bool_]
+
+class Repeats:
+    """What was had before, within the retained history."""
+
+    name = "repeats"
+    width = PARTS
+    initial: Sequence[float] = (0.0,) * PARTS
+    reads_signals = False
+
+    def __init__(self, options: TermOptions) -> None:
+        """Need no options."""
+
+    def sparse(self, users: UserBatch, signals: UserSignals | None) -> SparseFeatures:
+        """Say of each user's retained history what its items are to the user: values (B, S, 5)."""
+        return SparseFeatures(users.rows, parts(users.rows, users.lengths, users.times, users.at, users.newest))
 
 
 def parts(rows: Rows, lengths: Rows, times: Doubles, at: Doubles, newest: Mask | None = None) -> Floats:

@@ -2,11 +2,7 @@
 
 A hundred events are a heavy shopper's last baskets, and two in five of MovieLens' users have rated more. What falls out
 of them is kept by item, at some ten bytes each: enough to know what not to recommend again, and what is bought each
-week.
-Of each such item `parts` says, each a part of a score that the user's state weighs:
-
-- 1: it was had;
-- log2(how often).
+week. models/terms/evicted.py scores by it.
 """
 
 from __future__ import annotations
@@ -14,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
-import numpy as np
-
-from models.items.signal_table import Doubles, Floats, Rows
-
 Item = TypeVar("Item", bound=Hashable)  # its id, or whatever else names it
 
-PARTS = 2
 EARLIER_ITEMS = 500
 """How many items are kept, those that fell out last: some 4 kB at the most, as much as the retained events take."""
 
@@ -43,11 +34,3 @@ def take_in(known: dict[Item, int], item: Item, most: int) -> int:
     while len(known) > most:
         del known[next(iter(known))]
     return often
-
-
-def parts(counts: Rows | Doubles) -> Floats:
-    """Weigh what B users had so often, 0 where there is nothing: (B, S) -> (B, S, PARTS)."""
-    said = np.empty((len(counts), PARTS, counts.shape[1]), np.float32)  # each part along the items, as in repeats
-    said[:, 0] = counts > 0
-    np.log2(np.maximum(counts.astype(np.float32), 1), out=said[:, 1])  # in two thirds of float64's time
-    return said.transpose(0, 2, 1)

@@ -186,7 +186,7 @@ class ListCheck:
                         )
                     else:
                         self._wrong(jobs[0].given, "the models topic does not have its model")
-            elif model.model.config.n_trends + model.model.config.n_sparse:
+            elif model.model.config.term_set.n_mixed:
                 self._check_with_signals(model, of_version)
             else:
                 self._check_without_signals(model, of_version)

@@ -126,8 +126,7 @@ def compare(model: ServingModel, asked: Sequence[Asked], rules: Sequence[MaskRul
 
 def compare_alone(model: ServingModel, moment: Moment | None, one: Asked, rules: Sequence[MaskRule]) -> str:
     """Make one list again, with a moment's signals or for a user without events; "" if it is right."""
-    earlier = one.earlier if not_had in rules or model.model.config.earlier else {}
-    scores = scores_for(model, one.h, one.retained, one.job.gap_s, moment, earlier, not_had in rules)
+    scores = scores_for(model, one.h, one.retained, one.job.gap_s, moment, one.earlier, not_had in rules)
     items = ItemTable(model.catalogue) if moment is None else moment.items(model)
     mask_of(rules, batch_of([seen(one.history)], items)).hide(torch.from_numpy(scores[None]))
     rows = items.rows(one.job.given.items)

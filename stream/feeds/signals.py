@@ -102,7 +102,7 @@ class SignalFeed:
                 f"the model reads successors of half-life {config.successor_half_life_s} s, the worker counts "
                 f"{self._rules.successor_half_life_s}: set the same HRNN_SUCCESSOR_HALF_LIFE_S for workers and trainer",
             )
-        if not config.n_trends + config.n_sparse:
+        if not config.term_set.n_mixed:
             self.serving = Serving(model, None)
             return
         async with self._changing:

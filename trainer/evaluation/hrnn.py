@@ -10,15 +10,13 @@ import torch
 
 from models.config import ModelConfig
 from models.encoders.encoder import StepInputs
-from models.items.signal_table import NEIGHBOUR_ITEMS, LookedUp, SignalTable, successor_parts
+from models.items.signal_table import NEIGHBOUR_ITEMS, LookedUp, SignalTable
 from models.items.signals import LAST_ITEMS, SignalRules
 from models.model import add_sparse
-from models.terms import repeats
-from models.users import earlier
-from models.users.earlier import EARLIER_ITEMS
-from models.users.state import HISTORY_EVENTS
-from trainer.data.earlier_log import EarlierLog
+from models.terms.registry import TERMS
+from models.terms.taste import Taste
 from trainer.data.histories import Ints
+from trainer.data.user_batches import LoggedUsers
 from trainer.evaluation.protocol import Answers, Split
 from trainer.evaluation.trials import states_before
 from trainer.fitting.encoding import encode
@@ -80,42 +78,28 @@ class Asked:
         self._h = self._model.encoder.step(h, StepInputs(*(tensor[at] for tensor in encoded.inputs)))
         rows = torch.from_numpy(np.append(0, learned.catalogue.rows(split.item_ids)))
         self._matrix, self._bias = self._model.output_matrix[rows], self._model.bias[rows]
-        earlier_known = self._model.config.earlier
-        self._earlier = EarlierLog(split.histories, HISTORY_EVENTS, EARLIER_ITEMS) if earlier_known else None
+        self._users = LoggedUsers(split.histories, split.rows)
         self._done = 0
 
     @torch.inference_mode()
     def answer(self, block: Ints) -> Answers:
         """Answer the next few of the events, (B)."""
         model, live, table = self._model, self._live, self._live.table
-        config, split = model.config, self._split
+        terms, split = model.config.term_set, self._split
         states = self._h[self._done : self._done + len(block)]
         self._done += len(block)
-        trend_weights, sparse_weights = model.mixture_of(states)
+        dense_weights, sparse_weights = model.mixture_of(states)
         scores = torch.addmm(self._bias, model.queries(states), self._matrix.T)
-        sparse, at = [], [live.time(event) for event in block.tolist()]
+        at = [live.time(event) for event in block.tolist()]
         looked_up = []
         for number, (event, t) in enumerate(zip(block.tolist(), at, strict=True)):
             live.upto(event)
-            if config.n_trends:
-                scores[number] += trend_weights[number] @ torch.from_numpy(table.trends(t))
-            if config.successor_half_life_s:
+            if terms.dense:
+                scores[number] += dense_weights[number] @ torch.from_numpy(terms.dense_features(table, t))
+            if terms.reads_signals:
                 looked_up.append(table.look_up([live.last(event, NEIGHBOUR_ITEMS)], [t]))
-        if looked_up:
-            together = LookedUp.joined(looked_up)
-            rows, weights = table.successors(together)
-            sparse.append((rows, successor_parts(weights)))
-            if config.neighbours:
-                sparse.append(table.neighbours(together))
-        if config.repeats:
-            places, lengths = split.histories.before(block, HISTORY_EVENTS)
-            rows, times = np.where(places < block[:, None], split.rows[places], 0), split.histories.times[places]
-            sparse.append((rows, repeats.parts(rows, lengths, times, np.array(at))))
-        if self._earlier is not None:
-            places, counts = self._earlier.before(block)
-            sparse.append((split.rows[places] * (counts > 0), earlier.parts(counts)))
-        tensors = [(torch.from_numpy(rows), torch.from_numpy(values)) for rows, values in sparse]
-        add_sparse(scores, tensors, sparse_weights)
+        users, together = self._users.before(block, np.array(at)), LookedUp.joined(looked_up) if looked_up else None
+        add_sparse(scores, terms.sparse_features(users, table, table.n_rows, together), sparse_weights)
         split.mask(scores, block)
         target = torch.from_numpy(split.rows[block])
         own = scores.gather(1, target[:, None]).squeeze(1)
@@ -156,13 +140,6 @@ class Live:
 
 
 def without_signals(settings: FittingSettings) -> FittingSettings:
-    """Take the signals away."""
-    return settings.model_copy(
-        update={
-            "half_lives_s": (),
-            "successor_half_life_s": 0.0,
-            "neighbours": False,
-            "repeats": False,
-            "item_dropout": 0.0,
-        }
-    )
+    """Leave taste alone."""
+    others = tuple(name for name in TERMS if name != Taste.name)
+    return settings.model_copy(update={"without_terms": others, "item_dropout": 0.0})

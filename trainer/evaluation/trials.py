@@ -165,7 +165,7 @@ def _seen(histories: Histories, rows: Ints, asked: Ints) -> ItemMask:
 def _signals(learned: Learned, histories: Histories, asked: Ints) -> Callable[[int, int], Known] | None:
     """Have the signals at hand that the stream would have known when the events after `asked` came."""
     config = learned.model.config
-    if not config.n_trends + config.n_sparse or not len(asked):
+    if not config.term_set.n_mixed or not len(asked):
         return None
     replayed = SignalReplay(histories, learned.catalogue, config, torch.device("cpu"))
     return lambda begin, end: replayed.read(torch.from_numpy(asked[begin:end] + 1))

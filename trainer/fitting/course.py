@@ -19,6 +19,7 @@ from models.control import DEFAULT_BOUNDS_S
 from models.encoders.encoder import StepInputs
 from models.encoders.hrnn import HRNNConfig
 from models.model import Model
+from models.terms.registry import TERMS, in_order
 from trainer.data.histories import Histories, Ints
 from trainer.fitting import warm_start
 from trainer.fitting.descent import Descent
@@ -85,10 +86,7 @@ class Course:
             tied=settings.tied,
             half_lives_s=settings.half_lives_s,
             successor_half_life_s=settings.successor_half_life_s,
-            neighbours=settings.neighbours and settings.successor_half_life_s > 0,
-            repeats=settings.repeats,
-            earlier=settings.repeats,
-            net=settings.net,
+            terms=in_order((name for name in TERMS if name not in settings.terms_left_out), settings),
         )
         self.model = Model(config)
         encoded = encode(histories, self.catalogue, self.model.encoder.spec)
@@ -106,8 +104,8 @@ class Course:
                 self.model.bias.copy_(shares)
         self.model.to(self._device)
         self._inputs = StepInputs(*(tensor.to(self._device) for tensor in encoded.inputs))
-        signals = config.n_trends + config.n_sparse
-        self._signals = SignalReplay(histories, self.catalogue, config, self._device) if signals else None
+        mixed = config.term_set.n_mixed
+        self._signals = SignalReplay(histories, self.catalogue, config, self._device) if mixed else None
         counts = np.bincount(rows, self._importance, config.n_items + 1)[1:] + SMOOTHING
         enough = config.n_items <= settings.full_softmax_max_items
         self._sampler = None if enough else Sampler(self._on_device(counts), settings.sampled_items)
@@ -229,7 +227,7 @@ class Course:
 
         One that is told the trends needs not be told twice: for it all are alike.
         """
-        if config.n_trends:
+        if config.term_set.n_dense:
             return torch.zeros(config.n_items + 1)
         counts = np.bincount(rows, weights, minlength=config.n_items + 1).astype(np.float64)
         counts[0] = 0  # what the vocabulary does not have, which is never ranked

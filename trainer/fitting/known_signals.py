@@ -1,4 +1,4 @@
-"""What is known at some events: the trends of all items, and of a few what follows and what was had."""
+"""What a model's terms say at some events: dense features of all items, and sparse ones of a few."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class Among:
 
 
 class SinceSnapshots(NamedTuple):
-    """What makes the trends at B events of those of the snapshots before them."""
+    """What makes the dense features at B events of those of the snapshots before them."""
 
     snapshots: Tensor  # (B,) int64
     columns: Tensor  # (B, S) int64: of what occurred in between
-    levels: Tensor  # (B, K, S): what the trends were then, as if at the snapshot's moment; 0 where there is nothing
+    levels: Tensor  # (B, K, S): what the features were then, as if at the snapshot's moment; 0 where there is nothing
     faded: Tensor  # (B, K): what they have lost since
 
 
 @dataclass(frozen=True)
 class Moments:
-    """The moments of B events: all there is to look up but the trends, which are many; none of it hangs on weights."""
+    """The moments of B events: all but the dense features, which are many; none of it depends on weights."""
 
     events: int  # B
-    since: SinceSnapshots | None  # None where no trends are looked at
-    sparse: list[tuple[Tensor, Tensor]]  # columns (B, S) int64, values (B, S, parts): 0 where there is none
-    lengths: list[Ints]  # (B,) of each of these: beyond, there is none for sure
+    since: SinceSnapshots | None  # None without dense terms
+    sparse: list[tuple[Tensor, Tensor]]  # by term: columns (B, S) int64, values (B, S, width), 0 for nothing
+    lengths: list[Ints]  # (B,) of each term: beyond, there is none for sure
 
     def __len__(self) -> int:
         """Count the events."""
@@ -81,21 +81,21 @@ class Moments:
 
 @dataclass(frozen=True)
 class Known:
-    """The signals at B events, over the catalogue's V columns (row 1 first)."""
+    """The features at B events, over the catalogue's V columns (row 1 first)."""
 
-    trends: Tensor  # (B, K, V)
-    sparse: list[tuple[Tensor, Tensor]]  # columns (B, S) int64, values (B, S, parts): 0 where there is none
+    dense: Tensor  # (B, K, V)
+    sparse: list[tuple[Tensor, Tensor]]  # by term: columns (B, S) int64, values (B, S, width), 0 for nothing
 
     def add_to(self, scores: Tensor, mixture: Tensor) -> None:
-        """Add what the signals say to scores (B, V), weighed by mixture (B, K + sparse parts)."""
-        n_trends = self.trends.shape[1]
-        if n_trends:
-            scores += torch.bmm(mixture[:, None, :n_trends], self.trends).squeeze(1)
-        add_sparse(scores, self.sparse, mixture[:, n_trends:])
+        """Add what the terms say to scores (B, V), weighed by mixture (B, n_mixed)."""
+        n_dense = self.dense.shape[1]
+        if n_dense:
+            scores += torch.bmm(mixture[:, None, :n_dense], self.dense).squeeze(1)
+        add_sparse(scores, self.sparse, mixture[:, n_dense:])
 
     def gradient(self, of_scores: Tensor) -> Tensor:
-        """Turn a gradient of scores (B, V) into one of the mixture (B, K + sparse parts)."""
-        # not trends @ column: that way round the product is 15 times slower on a processor
-        parts = [torch.bmm(of_scores.unsqueeze(1), self.trends.transpose(1, 2)).squeeze(1)]
+        """Turn a gradient of scores (B, V) into one of the mixture (B, n_mixed)."""
+        # not dense @ column: that way round the product is 15 times slower on a processor
+        parts = [torch.bmm(of_scores.unsqueeze(1), self.dense.transpose(1, 2)).squeeze(1)]
         parts += [(of_scores.gather(1, at).unsqueeze(2) * values).sum(1) for at, values in self.sparse]
         return torch.cat(parts, 1)

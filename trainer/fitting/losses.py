@@ -22,7 +22,7 @@ class _Sum(NamedTuple):
 
     loss: Tensor  # ()
     queries: Tensor  # (rows, H)
-    mixture: Tensor  # (rows, K + sparse parts)
+    mixture: Tensor  # (rows, n_mixed)
     matrix: Tensor  # (V, H)
     bias: Tensor  # (V,)
 
@@ -129,7 +129,7 @@ class CatalogueCrossEntropy:
 
         scores are queries @ matrix.T + bias, and what the signals at each target add, weighed by `mixture`. With a
         sample, matrix and bias are those of its columns.
-        queries (B, H), mixture (B, K + sparse parts), matrix (V, H), bias (V,) -> ()
+        queries (B, H), mixture (B, n_mixed), matrix (V, H), bias (V,) -> ()
         """
         return cast(Tensor, _WithGradients.apply(self._sum, queries, mixture, matrix, bias, asked, sample))
 
@@ -184,7 +184,7 @@ def _sum_on_device(
         torch.zeros_like(bias),
     )
     signals = asked.signals
-    block = max(16, CELLS[queries.device.type] // len(bias) // (1 if signals is None else 1 + signals.n_trends))
+    block = max(16, CELLS[queries.device.type] // len(bias) // (1 if signals is None else 1 + signals.n_dense))
     block = min(block, len(queries))
     # written again and again: fresh pages for each block took as long as what is written into them
     held = queries.new_empty(block, len(bias))
@@ -200,7 +200,7 @@ def _sum_on_device(
         known = None
         if signals is not None and moments is not None:
             here = moments.part(start, start + block)  # cut out, not looked up: that is some dozens of small operations
-            known = Known(signals.trends(here, room, among), here.sparse)
+            known = Known(signals.dense(here, room, among), here.sparse)
             known.add_to(scores, mixture[rows])
         if sample is not None:
             own = scores.gather(1, at)

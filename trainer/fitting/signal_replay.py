@@ -1,7 +1,7 @@
-"""The signals that the stream would have known at each event, in a model's terms: never a bit of the future.
+"""What a model's terms would have said at each event of a log: never a bit of the future.
 
-The trends at an event are those of the last snapshot before it (see signal_log.py), made exact: decay since is a
-subtraction, and what has occurred since replaces what the snapshot said.
+The dense features at an event are those of the last snapshot before it (see signal_log.py), made exact: their fall
+since is a subtraction, and what has occurred since replaces what the snapshot said.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from torch import Tensor
 
 from models.catalogue import Catalogue
 from models.config import ModelConfig
-from models.items.signal_table import FLOOR, successor_parts
-from models.terms import repeats
-from models.users import earlier
-from models.users.earlier import EARLIER_ITEMS
-from models.users.state import HISTORY_EVENTS
-from trainer.data.earlier_log import EarlierLog
+from models.items.signals import SignalRules
+from models.terms.term import CompactTerm, SparseFeatures, SparseTerm
 from trainer.data.histories import Histories, Ints
 from trainer.data.signal_log import Listed, signal_log
+from trainer.data.user_batches import LoggedUsers
 from trainer.fitting.known_signals import Among, Known, Moments, SinceSnapshots
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -33,91 +30,79 @@ class SignalReplay:
 
     def __init__(self, histories: Histories, catalogue: Catalogue, config: ModelConfig, device: torch.device) -> None:
         """Have the log counted, and name items as the catalogue does."""
-        self.n_trends = config.n_trends
-        self._config = config
-        self._histories = histories
+        self._terms = config.term_set
+        self.n_dense = self._terms.n_dense
+        self._n_items = config.n_items
         self._device = device
-        rules = config.signal_rules
-        assert rules is not None or config.repeats or config.earlier, "a model without signals has nothing to replay"
-        self._column = catalogue.rows(histories.item_ids) - 1  # (I), -1 for items that the catalogue does not have
-        self._columns = self._column[histories.items]  # (N)
-        self._earlier_log = EarlierLog(histories, HISTORY_EVENTS, EARLIER_ITEMS) if config.earlier else None
+        rows = catalogue.rows(histories.item_ids)  # (I), 0 for items that the catalogue does not have
+        self._column = rows - 1
+        self._users = LoggedUsers(histories, rows[histories.items])
         self._times = histories.times
         self._position = np.empty(histories.n_events, np.int64)
         self._position[histories.order] = np.arange(histories.n_events)
-        self._columns_in_order = self._columns[histories.order]
+        self._columns_in_order = self._column[histories.items[histories.order]]
         self._times_in_order = histories.times[histories.order]
-        self._rates = np.log(2) / np.array(config.half_lives_s)
-        if rules is not None:
-            self._log = signal_log(
-                histories, rules, follow=config.successor_half_life_s > 0, neighbours=config.neighbours
-            )
-            self._snapshots = torch.from_numpy(self._of_catalogue(self._log.snapshots)).to(device)
-            self._since = self._as_of_snapshots()
+        self._rates = np.array([rate for term in self._terms.dense for rate in term.rates])
+        self._log = signal_log(histories, config.signal_rules or SignalRules(half_lives_s=()), self._terms)
+        self._snapshots = torch.from_numpy(self._of_catalogue(self._log.snapshots)).to(device)
+        self._since = self._as_of_snapshots()
 
     def _of_catalogue(self, snapshots: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Lay the items' columns out as the catalogue's: (S, K, I) -> (S, K, V)."""
-        if np.array_equal(self._column, np.arange(self._config.n_items)):
+        if np.array_equal(self._column, np.arange(self._n_items)):
             return snapshots
         known = np.flatnonzero(self._column >= 0)
-        laid_out = np.zeros((*snapshots.shape[:2], self._config.n_items), np.float32)
+        laid_out = np.zeros((*snapshots.shape[:2], self._n_items), np.float32)
         laid_out[:, :, self._column[known]] = snapshots[:, :, known]
         return laid_out
 
     def _as_of_snapshots(self) -> npt.NDArray[np.float32]:
-        """Say of each event in time what its item's trends are after it, as if at its snapshot's moment: (K, N)."""
-        moments = self._times_in_order[np.arange(len(self._times)) // self._log.stride * self._log.stride]
-        levels = self._log.after.T - moments * self._rates[:, None] - np.log(FLOOR)
-        return np.ascontiguousarray(levels, np.float32)
+        """Say of each event in time what its item's features are after it, as if at its snapshot's moment: (K, N)."""
+        stride = self._log.stride
+        passed = self._times_in_order - self._times_in_order[np.arange(len(self._times)) // stride * stride]
+        return np.ascontiguousarray(self._log.after.T + passed * self._rates[:, None], np.float32)
 
     def room(self, events: int, among: Among | None = None) -> Tensor:
-        """Make room for the trends at so many events, to be read into again and again."""
-        width = self._config.n_items if among is None else len(among.columns)
-        return torch.empty(events, self.n_trends, width, device=self._device)
+        """Make room for the dense features at so many events, to be read into again and again."""
+        width = self._n_items if among is None else len(among.columns)
+        return torch.empty(events, self.n_dense, width, device=self._device)
 
     def read(self, events: Tensor, among: Among | None = None) -> Known:
         """Read the signals at events (B,), before they are counted themselves."""
         moments = self.moments(events)
         moments = moments if among is None else moments.within(among)
-        return Known(self.trends(moments, self.room(len(events), among), among), moments.sparse)
+        return Known(self.dense(moments, self.room(len(events), among), among), moments.sparse)
 
     def moments(self, events: Tensor) -> Moments:
-        """Look up all but the trends of the whole catalogue at events (B,): a fit does it ahead, beside other work."""
+        """Look up all but the dense features at events (B,): a fit does it ahead, beside other work."""
         at = events.numpy(force=True)
-        sparse, lengths = [], []
-        if self._config.successor_half_life_s:
-            columns, scores = self._listed(self._log.followers, at)
-            sparse.append(self._sparse(columns, successor_parts(scores)))
-            lengths.append(self._log.followers.lengths(at))
-        if self._config.neighbours:
-            sparse.append(self._sparse(*self._listed(self._log.neighbours, at)))
-            lengths.append(self._log.neighbours.lengths(at))
-        if self._config.repeats:
-            index, had = self._histories.before(at, HISTORY_EVENTS)
-            sparse.append(self._repeats(at, index, had))
-            lengths.append(had)
-        if self._earlier_log is not None:
-            places, counts = self._earlier_log.before(at)
-            sparse.append(self._sparse(self._columns.take(places), earlier.parts(counts)))
-            lengths.append(np.count_nonzero(counts, axis=1))
-        return Moments(len(at), self._since_snapshots(at) if self.n_trends else None, sparse, lengths)
+        users, sparse, lengths = None, [], []
+        for term in self._terms.sparse:
+            if term.reads_signals:
+                features = self._listed(term, at)
+            else:
+                users = users or self._users.before(at)
+                features = term.sparse(users, None)
+            sparse.append(self._by_column(features))
+            lengths.append(_lengths(features.rows))
+        return Moments(len(at), self._since_snapshots(at) if self.n_dense else None, sparse, lengths)
 
-    def trends(self, moments: Moments, room: Tensor, among: Among | None = None) -> Tensor:
-        """Read the trends at B moments into room (B or more, K, columns) -> (B, K, columns), of that room."""
-        trends, since = room[: len(moments)], moments.since
+    def dense(self, moments: Moments, room: Tensor, among: Among | None = None) -> Tensor:
+        """Read the dense features at B moments into room (B or more, K, columns) -> (B, K, columns), of that room."""
+        dense, since = room[: len(moments)], moments.since
         if since is None:
-            return trends
+            return dense
         if among is None:
-            torch.index_select(self._snapshots, 0, since.snapshots, out=trends)  # (B, K, V)
-        elif trends.is_cpu:  # row by row in a sixth of the time that all at once takes
-            for row, snapshot in zip(trends, since.snapshots.tolist(), strict=True):
+            torch.index_select(self._snapshots, 0, since.snapshots, out=dense)  # (B, K, V)
+        elif dense.is_cpu:  # row by row in a sixth of the time that all at once takes
+            for row, snapshot in zip(dense, since.snapshots.tolist(), strict=True):
                 torch.index_select(self._snapshots[snapshot], 1, among.columns, out=row)
         else:
-            half_lives = torch.arange(self.n_trends, device=self._device)
-            trends.copy_(self._snapshots[since.snapshots[:, None, None], half_lives[:, None], among.columns])
-        # a count rises with each occurrence: the greatest level is the newest
-        trends.scatter_reduce_(2, since.columns[:, None].expand(-1, self.n_trends, -1), since.levels, "amax")
-        return trends.sub_(since.faded.unsqueeze(2)).clamp_(min=0)
+            features = torch.arange(self.n_dense, device=self._device)
+            dense.copy_(self._snapshots[since.snapshots[:, None, None], features[:, None], among.columns])
+        # a feature rises with each occurrence: the greatest is the newest
+        dense.scatter_reduce_(2, since.columns[:, None].expand(-1, self.n_dense, -1), since.levels, "amax")
+        return dense.sub_(since.faded.unsqueeze(2)).clamp_(min=0)
 
     def _since_snapshots(self, at: Ints) -> SinceSnapshots:
         place = self._position[at]
@@ -134,30 +119,34 @@ class SignalReplay:
             self._on_device(faded),
         )
 
-    def _listed(self, listed: Listed, at: Ints) -> tuple[Ints, Floats]:
-        """Lay out what was listed for events (B,): columns (B, S), values (B, S, parts), without a column at 0."""
+    def _listed(self, term: SparseTerm, at: Ints) -> SparseFeatures:
+        """Lay out what was kept of a term for events (B,)."""
+        listed: Listed = self._log.listed[term.name]
         begins, lengths = listed.bounds[at], listed.lengths(at)
         places = np.arange(int(lengths.max(initial=0)))
         real = places < lengths[:, None]
         index = np.where(real, begins[:, None] + places, 0)
-        columns = np.where(real, self._column.take(listed.items.take(index)), -1)
-        values = torch.from_numpy(listed.values.take(index, axis=1)).float().numpy()  # numpy takes 25 times as long
-        return columns, (values * real).transpose(1, 2, 0)
+        rows = np.where(real, self._column.take(listed.items.take(index)) + 1, 0)
+        kept = torch.from_numpy(listed.values.take(index, axis=1)).float().numpy()  # numpy takes 25 times as long
+        values = (kept * real).transpose(1, 2, 0)
+        values = term.complete(values) if isinstance(term, CompactTerm) else values
+        unknown = real & (rows == 0)
+        if unknown.any():
+            values *= ~unknown[:, :, None]
+        return SparseFeatures(rows, values)
 
-    def _repeats(self, at: Ints, index: Ints, lengths: Ints) -> tuple[Tensor, Tensor]:
-        """Read what each event's user had of late: so many events each, at their places (B, S)."""
-        columns = self._columns.take(index)
-        newest = self._histories.next_same.take(index) >= at[:, None]
-        values = repeats.parts(columns + 1, lengths, self._times.take(index), self._times[at], newest)
-        return self._sparse(columns, values)
-
-    def _sparse(self, columns: Ints, values: Floats) -> tuple[Tensor, Tensor]:
-        """Leave out what has no column (-1): columns (B, S), values (B, S, parts)."""
-        nowhere = columns < 0
-        if nowhere.any():
-            columns = np.maximum(columns, 0)
-            values *= ~nowhere[:, :, None]
-        return torch.from_numpy(columns).to(self._device), self._on_device(values)
+    def _by_column(self, features: SparseFeatures) -> tuple[Tensor, Tensor]:
+        """Name the items by their columns; row 0 says nothing of the first one."""
+        rows, values = features
+        return torch.from_numpy(np.maximum(rows - 1, 0)).to(self._device), self._on_device(values)
 
     def _on_device(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.asarray(array, np.float32)).to(self._device)
+
+
+def _lengths(rows: Ints) -> Ints:
+    """Say up to where there may be anything in rows (B, S), of which 0 is nothing -> (B,)."""
+    real = rows > 0
+    if not real.shape[1]:
+        return np.zeros(len(rows), np.int64)
+    return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 0)

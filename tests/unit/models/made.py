@@ -10,6 +10,7 @@ from models.catalogue import Catalogue
 from models.encoders.hrnn import HRNNConfig
 from models.model import Model
 from models.records import Event, Request, Source
+from models.terms.registry import TERMS
 from models.users.state import HistoryEvent
 from models.users.walk import SourcedEvent, SourcedRequest
 from models.weights import ServingModel, describe, pack, unpack
@@ -21,8 +22,7 @@ def serving(
     n_items: int = 30, *, version: str = "v1", hidden: int = 7, layers: int = 1, seed: int = 0, signals: bool = False
 ) -> ServingModel:
     """A model with random weights, packed and unpacked as one that serves is."""
-    shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0, "neighbours": True}
-    shape |= {"repeats": True, "earlier": True}
+    shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0, "terms": tuple(TERMS)}
     catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click", "buy"], 3.0, 2.0)
     config = HRNNConfig(n_items, 2, hidden_dimension=hidden, layers=layers, **(shape if signals else {}))
     with torch.random.fork_rng():

@@ -42,8 +42,29 @@ def test_an_impossible_config_is_refused(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"half_lives_s": (0.0,)}, {"successor_half_life_s": -1.0}, {"repeats": 1}, {"neighbours": True}]
+    "fields",
+    [
+        {"half_lives_s": (0.0,)},
+        {"successor_half_life_s": -1.0},
+        {"terms": ("trends",)},
+        {"terms": ("neighbours",)},
+        {"terms": ("moods",)},
+        {"terms": ([],)},
+        {"terms": ("repeats", "repeats")},
+        {"half_lives_s": (60.0,), "terms": ("repeats", "trends")},
+    ],
 )
-def test_signals_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"half-lives|repeats|neighbours are read from what follows"):
+def test_impossible_terms_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"half-lives|nothing to read|unknown|dense ones come first"):
         HRNNConfig(5, **fields)
+
+
+def test_the_switches_of_earlier_releases_are_terms() -> None:
+    before: dict[str, Any] = {"n_items": 5, "half_lives_s": [60.0], "successor_half_life_s": 9.0, "neighbours": True}
+    config = HRNNConfig.from_dict({**before, "repeats": True, "earlier": True, "net": True})
+    assert config.terms == ("taste", "trends", "successors", "neighbours", "repeats", "evicted")
+    assert config.to_dict()["terms"] == list(config.terms)
+    assert HRNNConfig.from_dict({"n_items": 5, "net": False, "repeats": True}).terms == ("repeats",)
+    for wrong in ({"repeats": 1}, {"neighbours": True}, {"net": None}, {"terms": ["taste"], "repeats": True}):
+        with pytest.raises(ValueError, match=r"true or false|nothing to read|unknown keys"):
+            HRNNConfig.from_dict({"n_items": 5, **wrong})

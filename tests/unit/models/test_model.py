@@ -13,9 +13,7 @@ torch.set_num_threads(1)
 SIGNALS: dict[str, Any] = {
     "half_lives_s": (3600.0, 86400.0),
     "successor_half_life_s": 86400.0,
-    "neighbours": True,
-    "repeats": True,
-    "earlier": True,
+    "terms": ("taste", "trends", "successors", "neighbours", "repeats", "evicted"),
 }
 
 
@@ -40,7 +38,8 @@ def test_what_is_asked_is_the_topmost_layer() -> None:
     assert torch.equal(model.queries(h), model.queries(other))
     assert all(torch.equal(a, b) for a, b in zip(model.mixture_of(h), model.mixture_of(other), strict=True))
     assert not torch.equal(model.queries(h), model.queries(h + 1.0))
-    assert made(layers=2, net=False, **SIGNALS).queries(h).shape == (3, 43)
+    without_taste = made(layers=2, **{**SIGNALS, "terms": SIGNALS["terms"][1:]})
+    assert torch.equal(without_taste.queries(h), torch.zeros(3, 43))
 
 
 def test_tensors_are_stored_under_the_names_that_blobs_have_always_had() -> None:

@@ -12,13 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.items.signal_table import PARTS, SignalTable, successor_parts
+from models.items.signal_table import SignalTable
 from models.oracle import answer_for, list_for
 from models.recommending.popularity import Popularity
 from models.recommending.recommender import Recommender, UserKey
 from models.recommending.scoring import Moment
 from models.records import POPULARITY, RankedItem, Recommendation, Source, rec_id
 from models.sessions import SessionRules
+from models.terms.successors import PARTS, Successors
 from models.users.state import UserState, encode
 from models.users.walk import SourcedEvent, SourcedRequest
 from models.weights import ServingModel
@@ -308,7 +309,7 @@ def test_successors_count_as_much_as_they_do_at_the_time_asked_for() -> None:
         rows, values = moment.table.successors(looked_up)
         assert rows.tolist() == [[MODEL.catalogue.row("item-1")]]
         beside = moment.table.neighbours(looked_up)[1]
-        said = torch.from_numpy(np.append(successor_parts(values)[0, 0], beside))
+        said = torch.from_numpy(np.append(Successors(MODEL.model.config).complete(values)[0, 0], beside))
         assert difference == pytest.approx(float(said @ successor_weights(states, at)), rel=1e-3)
     assert abs(differences[0][1]) > abs(differences[1][1]) > 0.01
 

@@ -12,6 +12,7 @@ from models.recommending.recommender import Decision, Recommender
 from models.recommending.scoring import Moment
 from models.records import Recommendation, SignalSnapshot, decode_recommendation, encode, snapshot_id
 from models.sessions import SessionRules
+from models.terms.registry import TERMS
 from models.weights import ServingModel, describe, pack, unpack
 from tests.unit.models.made import serving, sourced
 
@@ -19,7 +20,7 @@ from tests.unit.models.made import serving, sourced
 def following_the_crowd() -> ServingModel:
     """A model whose scores are its signals alone."""
     shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0}
-    config = HRNNConfig(5, 0, hidden_dimension=4, neighbours=True, repeats=True, earlier=True, net=False, **shape)
+    config = HRNNConfig(5, 0, hidden_dimension=4, terms=tuple(name for name in TERMS if name != "taste"), **shape)
     model, catalogue = Model(config), Catalogue([f"item-{n}" for n in range(5)])
     blob = pack(model, catalogue)
     manifest = describe(

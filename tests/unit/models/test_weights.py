@@ -81,7 +81,7 @@ def test_the_same_model_is_the_same_bytes() -> None:
     assert pack(SERVING.model, SERVING.catalogue) == BLOB
 
 
-def test_a_model_that_an_earlier_release_published_is_read_and_written_the_same() -> None:
+def test_a_model_that_an_earlier_release_published_is_read_and_its_terms_are_named() -> None:
     blob, manifest = (RECORDED / "hrnn.safetensors").read_bytes(), (RECORDED / "hrnn.json").read_bytes()
     served = unpack(decode_manifest(manifest), blob)
     assert pack(served.model, served.catalogue) == blob
@@ -89,7 +89,10 @@ def test_a_model_that_an_earlier_release_published_is_read_and_written_the_same(
         blob, version="recorded", config=served.model.config, catalogue=served.catalogue, metrics={}, trained_at=1.0,
         data_watermark=1.0, data_offsets={},
     )  # fmt: skip
-    assert json.loads(msgspec.json.encode(again)) == json.loads(manifest)
+    then, now = json.loads(manifest), json.loads(msgspec.json.encode(again))
+    assert now["config"].pop("terms") == ["taste", "trends", "successors", "neighbours", "repeats", "evicted"]
+    assert [then["config"].pop(switch) for switch in ("net", "neighbours", "repeats", "earlier")] == [True] * 4
+    assert now == then
 
 
 def test_a_tied_model_travels_without_a_decoder() -> None:

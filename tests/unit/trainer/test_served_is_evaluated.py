@@ -16,12 +16,13 @@ from models.recommending.recommender import Recommender
 from models.recommending.scoring import Moment
 from models.records import Request, Source
 from models.sessions import SessionRules
+from models.terms.registry import TERMS
 from models.users.state import UserState
 from models.users.walk import SourcedEvent, SourcedRequest
 from tests.unit.trainer.logs import drawn
 from tests.unit.trainer.made import served
+from trainer.data import user_batches
 from trainer.data.histories import from_events
-from trainer.evaluation import hrnn as recipes_hrnn
 from trainer.evaluation.hrnn import Asked, Live
 from trainer.evaluation.protocol import split_at
 from trainer.fitting.encoding import build_catalogue
@@ -40,7 +41,7 @@ def test_what_an_evaluation_scores_is_what_a_worker_lists(
     split = split_at(from_events(events), 0.5)
     catalogue = build_catalogue(split.training(), split.training().order)
     shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0}
-    shape |= {"neighbours": True, "repeats": True, "earlier": True, "hidden_dimension": 6, "layers": layers}
+    shape |= {"terms": tuple(TERMS), "hidden_dimension": 6, "layers": layers}
     torch.manual_seed(seed)
     model = Model(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
     torch.nn.init.normal_(model.mixture.weight)
@@ -49,8 +50,8 @@ def test_what_an_evaluation_scores_is_what_a_worker_lists(
     live = Live(split, model.config)
     history_events, earlier_items = kept
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes_hrnn, "HISTORY_EVENTS", history_events)
-        patch.setattr(recipes_hrnn, "EARLIER_ITEMS", earlier_items)
+        patch.setattr(user_batches, "HISTORY_EVENTS", history_events)
+        patch.setattr(user_batches, "EARLIER_ITEMS", earlier_items)
         evaluation = Asked(learned, split, live, split.asked)
         scored = {place: evaluation.answer(np.array([place])).scores[0].clone() for place in split.asked.tolist()}
     serving = served(learned, 0.0)

@@ -77,7 +77,7 @@ def test_neighbours_are_not_looked_at_where_nothing_is_known_to_follow() -> None
     for successor_half_life_s, parts in ((3600.0, 12), (0.0, 7)):
         settings = FITTING.model_copy(update={"successor_half_life_s": successor_half_life_s, "epochs": 1})
         config = fit(histories, math.inf, settings).model.config
-        assert (config.neighbours, config.n_sparse) == (successor_half_life_s > 0, parts)
+        assert ("neighbours" in config.terms, config.term_set.n_sparse) == (successor_half_life_s > 0, parts)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -16,14 +16,11 @@ from models.items.signal_table import (
     LISTED,
     NEIGHBOUR_GAIN,
     NEIGHBOURS_EACH,
-    PARTS,
-    SHARE_GAIN,
     SHRINKAGE,
     Floats,
     LookedUp,
     Rows,
     SignalTable,
-    successor_parts,
 )
 from models.items.signals import (
     DAY_S,
@@ -111,6 +108,7 @@ def test_trends_are_the_logarithms_of_decayed_counts() -> None:
     expected = [math.log(10 * 0.5 ** (HOUR_S / s) / FLOOR) for s in RULES.half_lives_s]
     assert table.trends(1e9 + HOUR_S)[:, 1] == pytest.approx(expected, abs=1e-2)
     assert table.trends(1e9)[:, 0].tolist() == [0.0] * 4
+    assert (table.trends(1e9 + HOUR_S, 1) == table.trends(1e9 + HOUR_S)[:, 1]).all()
 
 
 def test_new_items_get_rows_after_the_catalogue() -> None:
@@ -131,16 +129,6 @@ def test_what_follows_the_newest_item_is_told_from_what_follows_those_before() -
     assert said.keys() == {3, 4}
     assert said[3] == pytest.approx([math.log1p(GAIN), math.log1p(GAIN * 0.75)])
     assert said[4] == pytest.approx([math.log1p(GAIN), 0.0])
-
-
-def test_parts_of_a_score_are_the_weights_and_their_shares() -> None:
-    scores = np.log1p(GAIN * np.array([[[3.0, 1.0], [1.0, 0.0], [0.0, 0.0]]], np.float32))
-    parts = successor_parts(scores)
-    assert parts.shape == (1, 3, PARTS)
-    assert (parts[:, :, :2] == scores).all()
-    shares = [[0.75, 1.0], [0.25, 0.0], [0.0, 0.0]]
-    assert parts[0, :, 2:] == pytest.approx(np.log1p(SHARE_GAIN * np.array(shares)), rel=1e-5)
-    assert not successor_parts(np.zeros((2, 3, 2), np.float32)).any()
 
 
 def test_neighbours_are_what_follows_by_how_often_both_occur() -> None:

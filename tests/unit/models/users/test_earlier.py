@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,12 +34,3 @@ def test_all_is_counted_while_there_is_room(fallen: list[str]) -> None:
 def test_what_fell_out_longest_ago_is_forgotten_with_its_count() -> None:
     assert list(earlier.fold({}, "aabbca", 2).items()) == [("c", 1), ("a", 1)]
     assert list(earlier.fold({}, "aabac", 2).items()) == [("a", 3), ("c", 1)]
-
-
-def test_parts_say_that_it_was_had_and_how_often() -> None:
-    said = earlier.parts(np.array([[1, 8, 0], [2, 0, 0]]))
-    assert said.dtype == np.float32
-    assert said[:, :, 0].tolist() == [[1, 1, 0], [1, 0, 0]]
-    assert said[0, :, 1].tolist() == pytest.approx([0, 3, 0])
-    assert said[1, :, 1].tolist() == pytest.approx([1, 0, 0])
-    assert earlier.parts(np.zeros((2, 0))).shape == (2, 0, earlier.PARTS)

@@ -14,7 +14,7 @@ Weights = dict[str, torch.Tensor]
 
 def made(layers: int = 1) -> Model:
     torch.manual_seed(0)
-    return Model(HRNNConfig(5, hidden_dimension=4, layers=layers, repeats=True))
+    return Model(HRNNConfig(5, hidden_dimension=4, layers=layers, terms=("taste", "repeats")))
 
 
 def weights(model: Model) -> Weights:

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from models.catalogue import Catalogue
 from models.encoders.hrnn import HRNNConfig
-from models.items.signal_table import NEIGHBOUR_ITEMS, PARTS, SignalTable, successor_parts
-from models.terms import repeats
+from models.items.signal_table import NEIGHBOUR_ITEMS, SignalTable
+from models.terms import evicted, repeats, successors
 from models.users import earlier
 from tests.unit.trainer.logs import drawn
-from trainer.data import signal_log
+from trainer.data import signal_log, user_batches
 from trainer.data.histories import Histories, from_events
-from trainer.fitting import signal_replay
 from trainer.fitting.encoding import build_catalogue
 from trainer.fitting.known_signals import Among
 from trainer.fitting.losses import CatalogueCrossEntropy, Sample
@@ -33,9 +32,7 @@ def replayed(
         hidden_dimension=5,
         half_lives_s=(3600.0, 86400.0),
         successor_half_life_s=86400.0,
-        neighbours=True,
-        repeats=True,
-        earlier=True,
+        terms=("taste", "trends", "successors", "neighbours", "repeats", "evicted"),
     )
     return histories, catalogue, config, SignalReplay(histories, catalogue, config, device)
 
@@ -54,8 +51,8 @@ def test_each_event_sees_what_the_stream_knew_before_it(
     history_events, earlier_items = kept
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signal_log, "SHORTEST", stride)
-        patch.setattr(signal_replay, "HISTORY_EVENTS", history_events)
-        patch.setattr(signal_replay, "EARLIER_ITEMS", earlier_items)
+        patch.setattr(user_batches, "HISTORY_EVENTS", history_events)
+        patch.setattr(user_batches, "EARLIER_ITEMS", earlier_items)
         histories, catalogue, config, replay = replayed(seed, n, known)
         read = replay.read(torch.arange(n))
     assert config.signal_rules is not None
@@ -66,15 +63,15 @@ def test_each_event_sees_what_the_stream_knew_before_it(
     for event in histories.order.tolist():
         t, row = histories.times[event], int(histories.items[event]) + 1
         before = last.setdefault(histories.users[event], [])
-        assert read.trends[event].numpy() == pytest.approx(table.trends(t)[:, shown], abs=1e-5)
+        assert read.dense[event].numpy() == pytest.approx(table.trends(t)[:, shown], abs=1e-5)
         dense = [torch.zeros(config.n_items, values.shape[2]) for _, values in read.sparse]
         for said, (columns, values) in zip(dense, read.sparse, strict=True):
             said.scatter_add_(0, columns[event][:, None].expand(-1, values.shape[2]), values[event])
         looked_up = table.look_up([[row for row, _ in before[-NEIGHBOUR_ITEMS:]]], [t])
         rows_then, values_then = table.successors(looked_up)
-        successors = np.zeros((table.n_rows, PARTS))
-        successors[rows_then[0]] = successor_parts(values_then)[0]
-        assert dense[0].numpy() == pytest.approx(successors[shown], rel=4e-3)  # kept as float16
+        followers = np.zeros((table.n_rows, successors.PARTS))
+        followers[rows_then[0]] = successors.Successors(config).complete(values_then)[0]
+        assert dense[0].numpy() == pytest.approx(followers[shown], rel=4e-3)  # kept as float16
         neighbours = np.zeros((table.n_rows, 1))
         rows_then, values_then = table.neighbours(looked_up)
         neighbours[rows_then[0]] = values_then[0]
@@ -87,8 +84,9 @@ def test_each_event_sees_what_the_stream_knew_before_it(
             np.add.at(had, rows[0], repeats.parts(rows, np.array([rows.shape[1]]), times, np.array([t]))[0])
         assert dense[2].numpy() == pytest.approx(had[shown])
         fallen = earlier.fold({}, [str(row) for row, _ in before[:-history_events]], earlier_items)
-        had_before = np.zeros((table.n_rows, earlier.PARTS))
-        had_before[[int(row) for row in fallen]] = earlier.parts(np.array([list(fallen.values())]))[0]
+        had_before = np.zeros((table.n_rows, evicted.PARTS))
+        fallen_rows = [int(row) for row in fallen]
+        had_before[fallen_rows] = evicted.parts(np.array([fallen_rows]), np.array([list(fallen.values())]))[0]
         assert dense[3].numpy() == pytest.approx(had_before[shown])
         table.follow([row for row, _ in before[-3:]], row, t)
         table.occur(row, t)
@@ -104,8 +102,8 @@ def test_some_columns_are_what_all_say_of_them(seed: int, n: int, chosen: set[in
     columns = torch.tensor(sorted({column % config.n_items for column in chosen}))
     everything = replay.read(torch.arange(n))
     some = replay.read(torch.arange(n), among=Among.of(columns, config.n_items))
-    torch.testing.assert_close(some.trends, everything.trends[:, :, columns])
-    mixture = torch.rand(n, config.n_trends + config.n_sparse)
+    torch.testing.assert_close(some.dense, everything.dense[:, :, columns])
+    mixture = torch.rand(n, config.term_set.n_mixed)
     scores, all_scores = torch.zeros(n, len(columns)), torch.zeros(n, config.n_items)
     some.add_to(scores, mixture)
     everything.add_to(all_scores, mixture)
@@ -116,12 +114,17 @@ def test_what_comes_later_changes_nothing_before() -> None:
     events = drawn(3, 80)
     whole, part = from_events(events), from_events(events[:50])
     catalogue = build_catalogue(whole, whole.order)
-    config = HRNNConfig(len(catalogue.item_ids), half_lives_s=(3600.0,), successor_half_life_s=3600.0, repeats=True)
+    config = HRNNConfig(
+        len(catalogue.item_ids),
+        half_lives_s=(3600.0,),
+        successor_half_life_s=3600.0,
+        terms=("trends", "successors", "repeats"),
+    )
     reads = []
     for histories in (whole, part):
         replay = SignalReplay(histories, catalogue, config, CPU)
         reads.append(replay.read(torch.from_numpy(histories.order[:50])))
-    assert torch.equal(reads[0].trends, reads[1].trends)
+    assert torch.equal(reads[0].dense, reads[1].dense)
     for (columns, values), (others, other_values) in zip(reads[0].sparse, reads[1].sparse, strict=True):
         for part in range(values.shape[2]):
             sums = [
@@ -137,7 +140,7 @@ def test_the_loss_and_its_gradients_are_autograds(threads: int) -> None:
     rows = catalogue.rows(histories.item_ids)[histories.items]
     torch.manual_seed(0)
     events = torch.arange(1, 60)[torch.from_numpy(rows[1:] > 0)]
-    width = config.n_trends + config.n_sparse
+    width = config.term_set.n_mixed
     given = [torch.randn(len(events), 5), torch.randn(len(events), width), torch.randn(config.n_items, 5)]
     given.append(torch.randn(config.n_items))
     weights = torch.rand(len(events))
@@ -151,8 +154,8 @@ def test_the_loss_and_its_gradients_are_autograds(threads: int) -> None:
             loss = entropy(*leaves, entropy.prepare(target, weights, events, replay).result())
         else:
             known = replay.read(events)
-            scores = queries @ matrix.T + bias + (mixture[:, : config.n_trends, None] * known.trends).sum(1)
-            begin = config.n_trends
+            scores = queries @ matrix.T + bias + (mixture[:, : config.term_set.n_dense, None] * known.dense).sum(1)
+            begin = config.term_set.n_dense
             for columns, values in known.sparse:
                 for part in values.unbind(2):
                     scores = scores.scatter_add(1, columns, part * mixture[:, begin, None])
@@ -172,7 +175,7 @@ def test_a_gpu_comes_to_the_same_loss_and_gradients_but_for_bf16(sampled: bool) 
     rows = torch.from_numpy(catalogue.rows(histories.item_ids)[histories.items])
     torch.manual_seed(0)
     events = torch.randperm(499)[:200] + 1
-    width, n_items = config.n_trends + config.n_sparse, config.n_items
+    width, n_items = config.term_set.n_mixed, config.n_items
     given = [torch.randn(200, 5), torch.randn(200, width), torch.randn(n_items, 5), torch.randn(n_items)]
     target, weights, correction = rows[events] - 1, torch.rand(200), torch.rand(n_items)
     some = target < n_items - 2
