@@ -1,4 +1,4 @@
-"""What the trainer can be told, read from the environment (`HRNN_…`)."""
+"""The trainer's settings, read from the environment (`HRNN_…`)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from trainer.kafka_access import KafkaAccess
 
 
 class FittingSettings(BaseSettings):
-    """How a model is fitted, by the service and in evaluations alike. Names that Amazon Personalize's HRNN has too
-    mean what they mean there.
+    """How a model is fitted, in the service and in evaluations. Names of Amazon Personalize's HRNN have its meaning.
 
-    One set for all logs, chosen on early parts of a log of news, one of ratings as films are seen and two of ratings
-    in bursts; never on a slice that figures are reported of.
+    The defaults are for all logs. They were chosen on early parts of a log of news, one of ratings made when films are
+    seen and two of ratings in bursts, never on a slice that figures are reported for.
 
-    What `recency_mask` does at Personalize is said nowhere but in its name. Here it weighs each event in the loss by
-    2^(-age / half-life), age counted back from the newest event that is learned from, the half-life being
-    `recency_half_life` x the span of the data. The percentiles leave out of training, not out of the signals, whoever
-    has fewer events than that share of the users have, or more.
+    Personalize does not document `recency_mask`. Here it weighs each event in the loss by 2^(-age / half-life). The age
+    is relative to the newest training event, and the half-life is `recency_half_life` x the span of the data. The
+    percentiles leave users with fewer or more events out of training, but not out of the signals.
     """
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
@@ -32,25 +30,25 @@ class FittingSettings(BaseSettings):
     hidden_dimension: int = Field(
         default=64,
         ge=1,
-        description="at Personalize's 43 perplexity was 4 to 5 % worse on news and ratings of years, else the same",
+        description="width of the state; at Personalize's 43 perplexity was 4 to 5 % worse on news and long ratings",
     )
     layers: int = Field(
         default=1,
         ge=1,
-        description="GRUs, each reading the states of the one below: two were equal on news, and 1 to 2 % worse by "
-        "perplexity on films, ratings and baskets",
+        description="number of stacked GRUs; two had equal perplexity on news and 1 to 2 % worse on films, ratings and "
+        "baskets",
     )
-    bptt: int = Field(default=32, ge=1, description="Personalize's default: steps that an error is carried back")
+    bptt: int = Field(default=32, ge=1, description="steps of truncated backpropagation; Personalize's default")
     recency_mask: bool = Field(
         default=False,
-        description="weigh recent events more, as Personalize does by default: here live trends say what is recent, "
-        "and the mask costs examples: perplexity 72 % up on ratings in bursts, 5 % with 0.3; on films 8 % up, "
-        "2 % down with 0.3",
+        description="weigh recent events more, Personalize's default; live trends already model recency, and the mask "
+        "costs examples: perplexity 72 % up on ratings in bursts, 5 % with a half-life of 0.3; on films 8 % up, 2 % "
+        "down with 0.3",
     )
     recency_half_life: float = Field(
         default=0.05,
         gt=0,
-        description="of the mask: as a share of the data's span, which fits days of news as well as years of films",
+        description="half-life of the mask as a share of the data's span, for days of news and years of films alike",
     )
     min_user_history_length_percentile: float = Field(
         default=0.0, ge=0, le=1, description="leave users with shorter histories out of training; 0 keeps all"
@@ -59,30 +57,29 @@ class FittingSettings(BaseSettings):
         default=1.0,
         ge=0,
         le=1,
-        description="leave users with longer ones out; at Personalize's 0.99, against machines, perplexity was 3 to 7 "
-        "% worse on news, films, ratings and baskets, whose events are to a large part of the longest histories",
+        description="leave users with longer histories out of training; at Personalize's 0.99, meant against machines, "
+        "perplexity was 3 to 7 % worse on news, films, ratings and baskets: the longest histories have many of their "
+        "events",
     )
     valid_fraction: float = Field(
-        default=0.1, gt=0, le=0.5, description="the newest slice, which training stops and the gate decides by"
+        default=0.1, gt=0, le=0.5, description="share of the newest slice, for early stopping and the gate"
     )
     training_mode: Literal["update", "full"] = Field(
-        default="update", description="Personalize's names: begin with the serving model's weights, or with random ones"
+        default="update", description="Personalize's names: start from the serving model's weights, or from random ones"
     )
-    epochs: int = Field(
-        default=30, ge=1, description="at the most; the newest slice tells when to stop, after 3 to 12 mostly"
-    )
+    epochs: int = Field(default=30, ge=1, description="maximum; the newest slice usually stops training after 3 to 12")
     learning_rate: float = Field(
         default=1e-2,
         gt=0,
-        description="for AdamW; the mean of the last weights is what is kept, so it need not be small",
+        description="of AdamW; it need not be small, as averaged weights are kept",
     )
     weight_decay: float = Field(
         default=0.0,
         ge=0,
-        description="of the matrices that all items share, times the rate, a step: dropout holds back enough",
+        description="of the matrices shared by all items, times the learning rate, per step; dropout is enough",
     )
     lanes: int = Field(
-        default=32, ge=1, description="histories walked side by side: fewer leave the cores idle, more are fewer steps"
+        default=32, ge=1, description="histories processed in parallel: fewer leave cores idle, more mean fewer steps"
     )
     dropout: float = Field(
         default=0.2, ge=0, lt=1, description="on inputs and before the output layer, in training only"
@@ -90,32 +87,29 @@ class FittingSettings(BaseSettings):
     train_max_s: float = Field(
         default=1500.0,
         gt=0,
-        description="ends the fit at the next chunk, and the last pass likewise: both fit into an hourly round. What a "
-        "fit that it ends comes to depends on the machine; 609,000 events of 11,500 items took 917 s on two busy cores",
+        description="stops the fit at the next chunk, and the last pass, too, so that both fit into an hourly round; "
+        "609,000 events of 11,500 items took 917 s on two busy cores",
     )
-    control: bool = Field(default=True, description="tell the model how long silences were; without it is a plain RNN")
-    net: bool = Field(default=True, description="items' scores from the state; without, states only weigh the signals")
-    tied: bool = Field(
-        default=True, description="one matrix for what items say and for what they answer: half as much to learn"
-    )
+    control: bool = Field(default=True, description="feed the gaps between events to the model; false: a plain RNN")
+    net: bool = Field(default=True, description="score items from the state; false: states only weigh the signals")
+    tied: bool = Field(default=True, description="one matrix for input and output items: half as many weights")
     half_lives_s: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=SignalRules.half_lives_s,
-        description="of live trends, seconds; the workers' own setting, or their models are refused; [] for no trends",
+        description="half-lives of the trends in s; the workers must have the same, or refuse the model; [] for none",
     )
     successor_half_life_s: float = Field(
         default=SignalRules.successor_half_life_s,
         ge=0,
-        description="of what follows what, seconds; likewise the workers' own; 0: not used",
+        description="half-life of the successor counts in s; the workers must have the same; 0: not used",
     )
     neighbours: bool = Field(
         default=True,
-        description="a weight for what keeps company with the last ten items, held against how often each occurs: "
-        "without, ndcg@10 was 9 % lower on ratings in bursts, 4 % on films, 1 % on baskets",
+        description="use the term of neighbours of the last ten items; without it ndcg@10 was 9 % lower on ratings in "
+        "bursts, 4 % on films, 1 % on baskets",
     )
     repeats: bool = Field(
         default=True,
-        description="weights for what the user has had, how often, when and after what: films are seen once, milk is "
-        "bought each week",
+        description="use the term of repeats, by count, age and order: films are seen once, milk is bought each week",
     )
     without_terms: tuple[str, ...] = Field(
         default=(), description="terms of a score to leave out by name, of those that have no setting of their own"
@@ -124,20 +118,20 @@ class FittingSettings(BaseSettings):
         default=0.05,
         ge=0,
         lt=1,
-        description="share of items that each step takes for new ones, which signals alone tell of: new items' "
-        "perplexity on news was 1 % better, the others' too",
+        description="share of items that each step treats as new, known by signals only; on news it improved the "
+        "perplexity of new items by 1 %, and of the others, too",
     )
     full_softmax_max_items: int = Field(
         default=30_000,
         ge=1,
-        description="beyond, a step scores a sample: three products with all items take its time. At 13,000 items a "
-        "sample takes a sixth less of it, at 20,000 half; but all are what is asked for",
+        description="with more items a step scores a sample. A sample takes a sixth less time at 13,000 items, half at "
+        "20,000, but the full softmax is the exact loss",
     )
     sampled_items: int = Field(
-        default=8192, ge=1, description="that such a step scores, right answers on top; frequent ones always are in"
+        default=8192, ge=1, description="items in such a sample, beside the targets; frequent items are always in it"
     )
-    seed: int = Field(default=0, description="same data, same seed, same machine: same weights")
-    train_threads: int = Field(default=2, ge=1, description="score the catalogue; what else a fit does runs in one")
+    seed: int = Field(default=0, description="the same data, seed and machine give the same weights")
+    train_threads: int = Field(default=2, ge=1, description="threads that score the catalogue; the rest uses one")
 
     @model_validator(mode="after")
     def _percentiles_in_order(self) -> FittingSettings:
@@ -153,44 +147,47 @@ class FittingSettings(BaseSettings):
 
 
 class TrainerSettings(KafkaAccess):
-    """Where the trainer reads and publishes, and when."""
+    """The settings of the trainer service."""
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
 
-    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="brokers to begin with, host:port[,host:port…]")
-    topic_prefix: str = Field(default="", description="lets several deployments share one Kafka")
-    train_interval_s: float = Field(
-        default=3600.0, ge=0, description="one hour: a fit takes a minute, popularity moves"
+    kafka_bootstrap: str = Field(
+        default="127.0.0.1:9092", description="Kafka's bootstrap brokers, host:port[,host:port…]"
     )
-    train_min_new_events: int = Field(default=1000, ge=1, description="fewer tell the gate nothing: 1 % of hits is 10")
-    train_poll_s: float = Field(default=10.0, gt=0, description="how often new events are fetched and counted")
+    topic_prefix: str = Field(default="", description="prefix of all topics; lets several deployments share one Kafka")
+    train_interval_s: float = Field(default=3600.0, ge=0, description="time between fits, each of which takes a minute")
+    train_min_new_events: int = Field(
+        default=1000, ge=1, description="new events before a fit; fewer are too few for the gate: 1 % of hits is 10"
+    )
+    train_poll_s: float = Field(default=10.0, gt=0, description="interval of reading and counting new events")
     train_window_s: float = Field(
         default=0.0,
         ge=0,
-        description="train on the events of this time before the newest only; 0: on all, for films of years ago still "
-        "tell of taste, and how fast a catalogue ages is for its owner to say",
+        description="train only on events of this time before the newest; 0: on all, as old events still show taste",
     )
     train_max_events: int = Field(
         default=1_000_000,
         ge=0,
-        description="beyond, train on a sample of users, always the same ones; 0: no limit. What HRNN_TRAIN_MAX_S is "
-        "enough for with 11,500 items on two cores, and what fits the 4 GiB of the manifests: see `hrnn plan`",
+        description="with more events train on a stable sample of users; 0: no limit. The default fits "
+        "HRNN_TRAIN_MAX_S with 11,500 items on two cores, and the 4 GiB of the manifests: see `hrnn plan`",
     )
     trainer_dir: Path | None = Field(
         default=None,
-        description="keeps the copy of the sessions over restarts, and curves of fits; none keeps it in memory",
+        description="folder of the sessions' copy, kept over restarts, and of training curves; none: in memory",
     )
-    keep_versions: int = Field(default=5, ge=1, description="versions to roll back to; each costs every worker's start")
+    keep_versions: int = Field(
+        default=5, ge=1, description="versions to keep for a rollback; a starting worker reads all of them"
+    )
     gate_tolerance: float = Field(
-        default=0.02, ge=0, description="share of the serving model's MRR that a candidate may fall short by"
+        default=0.02, ge=0, description="a candidate may be worse by this share of the serving model's MRR"
     )
     asking_gap_s: float = Field(
-        default=0.0, ge=0, description="the worker's own setting: how long after an event its list is looked at"
+        default=0.0, ge=0, description="time from an event to the use of its list; the same as the workers'"
     )
-    metrics_bind: str = Field(
-        default="127.0.0.1", description="metrics are for the operator: not every interface by default"
+    metrics_bind: str = Field(default="127.0.0.1", description="address of the metrics server; loopback unless set")
+    metrics_port: int = Field(
+        default=9109, ge=0, le=65535, description="port of the metrics server; 0: any free one, logged"
     )
-    metrics_port: int = Field(default=9109, ge=0, le=65535, description="beside the worker's 9108; 0: any free port")
     fitting: FittingSettings = Field(
         default_factory=lambda: FittingSettings(), description="read from the same environment"
     )
@@ -201,7 +198,7 @@ class TrainerSettings(KafkaAccess):
         return Topics(self.topic_prefix)
 
     def client_options(self) -> dict[str, Any]:
-        """Return what every Kafka client of the trainer is made with."""
+        """Return the options of the trainer's Kafka clients."""
         return {
             "bootstrap_servers": self.kafka_bootstrap.split(","),
             "client_id": f"hrnn-trainer-{socket.gethostname()}",

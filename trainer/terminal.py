@@ -1,4 +1,4 @@
-"""Progress for a person who watches; nothing where the output is a file or a pod's log."""
+"""Progress bars at a terminal; nothing if the output is a file or a pod's log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar on standard error if that is a terminal; the block is given `advance(by, note)`."""
+    """Show a bar on standard error if that is a terminal; the block gets `advance(by, note)`."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -20,7 +20,7 @@ STATE_BYTES = 890  # 9,423 users of 17 events each
 STATE_BYTES_FULL = 8_000  # a full history of 100 events and 500 evicted items: MovieLens' largest state
 WORKER_RSS_BYTES = 850 * MIB  # four partitions, a model of 4 MB, torch's CUDA build
 TABLES = 2  # users' states and items' signals, with one store each per partition
-# measured with 300 items of 100 successors or more; a row in each worker's table includes the decoder's columns and sums
+# measured with 300 items of 100 successors or more; a row in a worker's table includes the decoder's columns and sums
 ITEM_STATE_BYTES, SIGNAL_BYTES, SIGNAL_ROW_BYTES = 2_400, 3_400, 1_700
 TRANSITIONS = 4  # per event: itself, and one for each of the last three items
 TRANSITION_BYTES = 60  # on `transitions`, kept for a week: 40 in a batch of 500 events, 100 for a single event

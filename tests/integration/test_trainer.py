@@ -131,7 +131,7 @@ def test_a_second_run_begins_with_the_serving_model_and_is_held_against_it(
     send_circles(settings, range(40, 60), begin=5000.0)
     second = service.run_once()
     assert (first.result, second.result) == ("published", "published")
-    assert "where the serving model has" in second.reason
+    assert "serving model" in second.reason
     assert [listed.manifest.version for listed in models.versions()] == [second.version, first.version]
     assert metric(service, "rec_session_records_total") == 600  # each record once
     assert metric(service, "rec_valid", of="serving", figure="trials") == metric(

@@ -1,1 +1,1 @@
-"""The log that is trained on: read, checked, kept in a local copy, as arrays."""
+"""The training data: read from Kafka, checked, kept in a local copy, loaded as arrays."""

@@ -1,4 +1,4 @@
-"""What each event's user had before the retained history, as the stream knew it then."""
+"""The evicted items of each event's user at the time of the event, as a worker has them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from trainer.data.histories import Histories, Ints
 
 
 class EarlierLog:
-    """A log's events that have fallen out of what is retained, to be read at any event."""
+    """The evicted items of a log, readable at any event."""
 
     def __init__(self, histories: Histories, history_events: int, earlier_items: int) -> None:
-        """Count once how often each item had been had when it fell out; later events of it are another matter."""
+        """Count, for each evicted event, the item's evicted events so far."""
         self._histories = histories
         self._history_events = history_events
         self._earlier_items = earlier_items
@@ -22,15 +22,15 @@ class EarlierLog:
             self._count(begin, end - history_events)
 
     def _count(self, begin: int, end: int) -> None:
-        """Let one user's events fall out."""
+        """Evict one user's events in order."""
         known: dict[int, int] = {}
         items = self._histories.items[begin:end].tolist()
         self._often[begin:end] = [take_in(known, item, self._earlier_items) for item in items]
 
     def before(self, events: Ints) -> tuple[Ints, Ints]:
-        """Name what had fallen out when events (B) came, each item at its newest -> places (B, S), how often (B, S).
+        """Return the evicted items before events (B), each at its newest event: places (B, S), counts (B, S).
 
-        In the order they fell out; filled up with places 0, had 0 times.
+        They are in the order of eviction, padded with place 0 and count 0.
         """
         bounds = self._histories.bounds
         begins = bounds[np.searchsorted(bounds, events, side="right") - 1]
@@ -41,7 +41,7 @@ class EarlierLog:
         newest = self._histories.next_same.take(places) >= np.repeat(begins + lengths, lengths)
         asked, places = asked[newest], places[newest]
         counts = np.bincount(asked, minlength=len(events))
-        from_the_end = np.cumsum(counts)[asked] - np.arange(len(asked))  # 1 for what fell out last
+        from_the_end = np.cumsum(counts)[asked] - np.arange(len(asked))  # 1 for the item evicted last
         kept = from_the_end <= self._earlier_items
         asked, places = asked[kept], places[kept]
         counts = np.minimum(counts, self._earlier_items)

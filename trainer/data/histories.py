@@ -1,4 +1,4 @@
-"""Users' histories as arrays, in the order that things happened."""
+"""Users' histories as arrays."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)  # each is itself alone, so that what was made of it can be kept beside it
+@dataclass(frozen=True, eq=False)  # compared by identity, so that derived data can be cached by instance
 class Histories:
-    """All users' events one after the other, N in all: user u's are `bounds[u]:bounds[u + 1]`."""
+    """All users' events, concatenated, N in all: user u has `bounds[u]:bounds[u + 1]`."""
 
-    user_ids: list[str]  # (U), sorted, so that the same data always gives the same arrays
+    user_ids: list[str]  # (U), sorted, so that equal data give equal arrays
     bounds: Ints  # (U + 1)
     item_ids: list[str]  # sorted
     items: Ints  # (N), places in item_ids
-    times: Floats  # (N), never falling within a user
+    times: Floats  # (N), non-decreasing within a user
     event_types: list[str]  # sorted
     types: Ints  # (N), places in event_types, -1 for none
     values: Floats  # (N), NaN for none
-    order: Ints  # (N), the events' places as they happened: by time, then as the file or the sessions have them
-    offsets: Mapping[int, int]  # partition of `sessions` -> offset that this was read up to
+    order: Ints  # (N), the events' places in time order; ties in the order of the file or the sessions
+    offsets: Mapping[int, int]  # partition of `sessions` -> end offset of the read
 
     @property
     def n_events(self) -> int:
-        """Count the events, N."""
+        """The number of events, N."""
         return len(self.items)
 
     @property
     def n_users(self) -> int:
-        """Count the users, U."""
+        """The number of users, U."""
         return len(self.user_ids)
 
     @property
     def users(self) -> Ints:
-        """Name each event's user: (N), places in user_ids."""
+        """Each event's user: (N), places in user_ids."""
         return np.repeat(np.arange(self.n_users), np.diff(self.bounds))
 
     @cached_property
     def next_same(self) -> Ints:
-        """Find when each event's user has the same item again: (N) events, N for never."""
+        """The user's next event with the same item, for each event: (N), N if there is none."""
         users, n = self.users, self.n_events
         order = np.lexsort((np.arange(n), self.items, users))
         following = np.full(n, n, np.int64)
@@ -61,15 +61,15 @@ class Histories:
 
     @cached_property
     def had_before(self) -> npt.NDArray[np.bool_]:
-        """Tell of each event whether its user has had its item before (N)."""
+        """Whether the user's history before each event has its item (N)."""
         repeated = np.zeros(self.n_events + 1, bool)
-        repeated[self.next_same] = True  # the place N is where those go that are not had again
+        repeated[self.next_same] = True  # place N collects items without a later event
         return repeated[:-1]
 
     def before(self, events: Ints, most: int) -> tuple[Ints, Ints]:
-        """Name what the users of events (B) had before them -> places (B, S), how many of these are real (B).
+        """Return the events before events (B) of the same users: places (B, S), lengths (B).
 
-        At most the newest `most`, oldest first; filled up with the events themselves.
+        At most the newest `most`, oldest first, padded with the events themselves.
         """
         begins = np.maximum(self.bounds[np.searchsorted(self.bounds, events, side="right") - 1], events - most)
         lengths = events - begins
@@ -77,7 +77,7 @@ class Histories:
         return np.minimum(places, events[:, None]), lengths
 
     def part(self, events: Ints) -> Histories:
-        """Keep some events (their places, in the order that they happened): users and items without any are gone."""
+        """Return the histories of some events (places, in time order), without users and items that have none."""
         kept = np.sort(events)
         users, lengths = np.unique(self.users[kept], return_counts=True)
         item_numbers, items = np.unique(self.items[kept], return_inverse=True)
@@ -99,9 +99,9 @@ class Histories:
 def from_sessions(
     sessions: Iterable[tuple[bytes, SessionRecord]], offsets: Mapping[int, int], since: float = -math.inf
 ) -> Histories:
-    """Join sessions, given with their keys in any order, into histories; events at `since` or before are left out."""
+    """Join sessions with their keys, in any order, into histories. Events at `since` or before are left out."""
     columns = _Columns()
-    pieces: list[tuple[str, float, int, int, int]] = []  # user, start, part, and where its events are in the columns
+    pieces: list[tuple[str, float, int, int, int]] = []  # user, start, part, begin and length in the columns
     for key, record in sessions:
         begin = len(columns)
         for event in record.events:
@@ -123,7 +123,7 @@ def from_sessions(
 
 
 def from_events(events: Sequence[Event]) -> Histories:
-    """Join events, given in any order, into histories; those of the same second keep their order."""
+    """Join events, in any order, into histories. Events of the same time keep their order."""
     in_time = sorted(range(len(events)), key=lambda number: events[number].timestamp)  # a stable sort
     by_user: dict[str, list[int]] = {}
     for number in in_time:
@@ -140,13 +140,13 @@ def from_events(events: Sequence[Event]) -> Histories:
 
 
 def _part(key: bytes, record: SessionRecord) -> int:
-    """Read which piece of a long session this is, from the end of its key (see contracts.session_key)."""
+    """Return the part number of a long session, from the end of its key (see models.records.session_key)."""
     _, _, part = key[len(record.user_id.encode()) :].partition(b"#")
     return int(part) if part.isdigit() else 0
 
 
 class _Columns:
-    """Events that are being read: 24 bytes each, where a tuple with its numbers takes 200."""
+    """Columns of events while they are read: 24 bytes per event, where a tuple takes 200."""
 
     def __init__(self) -> None:
         self._items: dict[str, int] = {}
@@ -161,7 +161,7 @@ class _Columns:
 
     def add(self, item_id: str, timestamp: float, event_type: str | None, event_value: float | None) -> None:
         if event_type is not None and len(event_type) > MAX_EVENT_TYPE_CHARS:
-            event_type = None  # of an older release, which had no limit: a model's vocabulary must stay small
+            event_type = None  # written by an older release without a limit: a model's vocabulary must stay small
         self._item_codes.append(self._items.setdefault(item_id, len(self._items)))
         self._type_codes.append(self._types.setdefault(event_type, len(self._types)))
         self._times.append(timestamp)
@@ -196,7 +196,7 @@ def _sorted_names(codes: Mapping[Any, int]) -> tuple[list[str], Ints]:
 
 
 def _never_falling(times: Floats, bounds: Ints) -> Floats:
-    """Raise each time to the latest before it, as the stream does with events that come out of order."""
+    """Raise each time to the latest before it, as a worker does with out-of-order events."""
     falls = np.flatnonzero(np.diff(times) < 0) + 1
     for user in np.unique(np.searchsorted(bounds, falls, side="right") - 1):
         own = slice(bounds[user], bounds[user + 1])

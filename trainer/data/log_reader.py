@@ -1,4 +1,4 @@
-"""Reading a topic from given offsets up to the end that it has when the reading starts."""
+"""Read a topic from given offsets to its end at the start of the read."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
-STALL_S = 60.0  # a broker that restarts is back within this; beyond, the caller shall hear of it
-ANSWER_MS = 10_000  # a stop must not wait longer for a broker that is away
-METADATA_MS = 30_000  # a topic that was created again, or has more partitions, is noticed within this
+STALL_S = 60.0  # a restarting broker is back within this time
+ANSWER_MS = 10_000  # a stop must not wait longer for an unreachable broker
+METADATA_MS = 30_000  # a re-created topic, or added partitions, are detected within this time
 log = logging.getLogger(__name__)
 
 
 class TopicMissing(RuntimeError):
-    """A topic that is not there (yet)."""
+    """A topic that does not exist (yet)."""
 
 
 class LogReader:
-    """A consumer without a group, for one topic; values and keys come as bytes."""
+    """A consumer of one topic, without a group. Keys and values are bytes."""
 
     def __init__(self, topic: str, client_options: Mapping[str, Any]) -> None:
-        """Connect; raises kafka.errors.KafkaError when no broker answers."""
+        """Connect; raises kafka.errors.KafkaError if no broker answers."""
         self.topic = topic
         self._consumer = KafkaConsumer(
             **client_options,
@@ -43,19 +43,19 @@ class LogReader:
         self._consumer.close()
 
     def identity(self) -> str:
-        """Return the cluster and the topic by the ids that Kafka made them with; empty if the brokers do not say.
+        """Return the ids of the cluster and the topic; empty if the brokers have none.
 
-        A topic that was deleted and created again has another id, though its name and offsets may be the same.
+        A re-created topic has another id, even with the same name and offsets.
         """
-        cluster = self._consumer._cluster  # kafka-python has no public way to the topic id of a consumer's metadata
+        cluster = self._consumer._cluster  # kafka-python has no public access to the topic id
         topic_id = cluster.topic_id(self.topic)
         return f"{cluster.cluster_id}/{topic_id}" if cluster.cluster_id and topic_id else ""
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """Return each partition's first offset and the one after its last; raises TopicMissing."""
+        """Return each partition's first offset and its end offset; raises TopicMissing."""
         numbers = self._consumer.partitions_for_topic(self.topic)
         if not numbers:
-            raise TopicMissing(f"topic {self.topic!r} is not there")
+            raise TopicMissing(f"topic {self.topic!r} does not exist")
         partitions = [TopicPartition(self.topic, number) for number in sorted(numbers)]
         firsts = self._consumer.beginning_offsets(partitions)
         ends = self._consumer.end_offsets(partitions)
@@ -66,10 +66,10 @@ class LogReader:
         spans: Mapping[int, tuple[int, int]],
         stopping: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[list[Any], dict[int, int]]]:
-        """Yield records and the offsets to go on from, until each partition's span [from, to) is read.
+        """Yield records and the next offsets, until each partition's span [from, to) is read.
 
-        Compaction leaves holes, so what is counted is where the consumer stands, not the records it got.
-        Raises TimeoutError when nothing comes for STALL_S.
+        Compaction leaves holes, so the consumer's position decides, not the records. Raises TimeoutError without a
+        record for STALL_S.
         """
         ends = {TopicPartition(self.topic, n): to for n, (start, to) in spans.items() if start < to}
         self._consumer.assign(list(ends))
@@ -87,7 +87,7 @@ class LogReader:
                 ]
                 yield records, {p.partition: min(positions[p], ends[p]) for p in ends}
             elif time.monotonic() - moved_at > STALL_S:
-                raise TimeoutError(f"{self.topic}: nothing came for {STALL_S:.0f} s; {positions} of {ends}")
+                raise TimeoutError(f"{self.topic}: read timeout, no record for {STALL_S:.0f} s; {positions} of {ends}")
             for partition in done:
                 del ends[partition]
                 self._consumer.pause(partition)

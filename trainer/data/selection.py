@@ -1,4 +1,4 @@
-"""Which of the copied sessions a model is trained on: a window in time and a sample of users, to bound memory."""
+"""Select the sessions to train on: a time window and a sample of users, to limit memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MACHINE_SHARE = 0.01
-"""A sample leaves out users who alone hold more than this share of its events: one machine must not fill it."""
+"""A sample leaves out users with more than this share of its events: one machine must not fill it."""
 
-MACHINE_EVENTS = 100  # but never users with fewer events than a history retains
+MACHINE_EVENTS = 100  # but never users with fewer events than a history has
 HASHES = 1 << 32
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the settings allow; 0 is no limit."""
+    """The limits of the settings; 0 means no limit."""
 
     window_s: float = 0.0
     max_events: int = 0
@@ -24,7 +24,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Selection:
-    """What limits come to for the copy as it is now."""
+    """The limits applied to the current copy."""
 
     since: float = -math.inf  # events at this time or before are too old
     hash_below: int = HASHES  # users whose hash is below are in the sample
@@ -44,19 +44,19 @@ ALL = Selection()
 
 
 def user_of_key(key: bytes) -> bytes:
-    """Read the user from a session's key (see contracts.session_key): what is before the last separator."""
+    """Return the user of a session's key, before the last separator (see models.records.session_key)."""
     return key.rpartition(b"|")[0]
 
 
 def user_hash(user_id: bytes) -> int:
-    """Hash a user to 32 bits: the same in every process and release, so that a sample keeps its users."""
+    """Return a user's 32-bit hash, equal in every process and release, so that a sample keeps its users."""
     return int.from_bytes(hashlib.blake2b(user_id, digest_size=4).digest())
 
 
 def sample(events_by_user: Iterable[tuple[int, int]], since: float, max_events: int) -> Selection:
-    """Take users in the order of their hashes while their events fit: (hash, events) of each, hashes rising.
+    """Select users in the order of their hashes while their events fit; `events_by_user` is sorted by hash.
 
-    The same users stay in: a user leaves when the others' events have grown, never because of chance.
+    The sample is stable: a user leaves it only when the others' events have grown.
     """
     counted = list(events_by_user)
     if not max_events or sum(events for _, events in counted) <= max_events:

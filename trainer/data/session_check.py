@@ -1,23 +1,23 @@
-"""Whether a session record can be trained on: what older releases and other writers may have left on the topic."""
+"""Check session records, which older releases or other clients may have written."""
 
 from __future__ import annotations
 
 from models.records import MAX_ID_CHARS, SessionRecord
 
 MAX_AHEAD_S = 86_400.0
-"""Times may lie this far ahead of the trainer's clock: workers allow HRNN_FUTURE_S, 10 minutes by default, and one
-event of the year 5000 would make every real one look old."""
+"""Times may be so far ahead of the trainer's clock. Workers allow HRNN_FUTURE_S, 10 minutes by default. One event of
+the year 5000 would make all real ones old."""
 
 
 class BadSession(ValueError):
-    """A record that is a session by its form and not by its content."""
+    """A record with a session's form but invalid content."""
 
 
 def check_session(record: SessionRecord, now: float) -> None:
-    """Raise BadSession for ids and times that no worker of today writes.
+    """Raise BadSession for ids and times that no current worker writes.
 
-    Event values and types are not judged here: the encoding bounds them, so the session is kept. Times out of order
-    are what late events look like, and are raised to the latest before them (see histories.py).
+    Event values and types are not checked: the encoding limits them, so the session is kept. Times may be out of order
+    because of late events: they are raised to the latest before them (see histories.py).
     """
     _check_id("user_id", record.user_id)
     if not record.events:

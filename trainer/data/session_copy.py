@@ -22,12 +22,12 @@ from trainer.data.session_check import BadSession, check_session
 from trainer.terminal import progress
 
 COPY_LIFE_S = 12 * 3600.0
-"""An idle copy older than this is read anew: Kafka forgets a removal after delete.retention.ms (1 day by default)."""
+"""An older copy is read again: Kafka drops tombstones after delete.retention.ms (1 day by default)."""
 
 MOST_BAD_LOGGED = 100
-"""Bad records that are logged each; all are counted in rec_bad_session_records."""
+"""Bad records that are logged; all are counted in rec_bad_session_records."""
 
-# A session only grows: a shorter record that comes later is an older one, of a worker that was cut off.
+# A session only grows: a later shorter record is an older version, of a worker that lost the partition.
 _KEEP_LONGER = """
 INSERT INTO sessions (user_hash, key, until, events, checksum, value) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (user_hash, key) DO UPDATE
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class SessionCopy:
-    """What `sessions` holds, the longest record of each key, and the offsets that it was read up to.
+    """A copy of `sessions`: the longest record of each key, and the next offsets.
 
-    In SQLite, because records and offsets must be written together or not at all, in memory or in a file. It is a
-    cache: a damaged file is deleted, and the next update reads the topic again.
+    It is an SQLite database, in memory or in a file, because records and offsets must be written in one transaction. It
+    is a cache: a damaged file is deleted, and the next update reads the topic again.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -50,7 +50,7 @@ class SessionCopy:
         self._path = path
         self._database = self._opened()
         self.bad_records = 0
-        self.lag = 0  # records that an update under way has yet to read
+        self.lag = 0  # records that a running update has not read yet
 
     def close(self) -> None:
         """Close the file."""
@@ -58,7 +58,7 @@ class SessionCopy:
 
     @property
     def offsets(self) -> dict[int, int]:
-        """Give partition -> the offset to go on from."""
+        """The next offset of each partition."""
         with self._healing():
             found = self._database.execute("SELECT partition, next_offset, checksum FROM positions ORDER BY partition")
             offsets = {}
@@ -70,16 +70,16 @@ class SessionCopy:
 
     @property
     def events(self) -> int:
-        """Count the events of all sessions."""
+        """The number of events in all sessions."""
         with self._healing():
             (count,) = self._database.execute("SELECT sum(events) FROM sessions INDEXED BY sizes").fetchone()
             return _integer(count or 0)
 
     def update(self, reader: LogReader, now: float, stopping: Callable[[], bool] = lambda: False) -> int:
-        """Read what came since the last time, up to the end as it is at the start -> records read.
+        """Read the new records, up to the topic's end at the start; returns their number.
 
-        Stopped halfway, the copy is sound but short of that end, which a training run must not start from. Raises
-        DamagedCopy when the file was damaged: it has been deleted, and the next update reads all.
+        After a stop the copy is valid but incomplete: a training run must not use it. Raises DamagedCopy if the file
+        was damaged: it is deleted, and the next update reads the whole topic.
         """
         with self._healing():
             return self._update(reader, now, stopping)
@@ -89,7 +89,7 @@ class SessionCopy:
         if reason := self._stale(reader.topic, identity, bounds, now):
             log.info("reading all of %s: %s", reader.topic, reason)
             self._clear()
-            # already: a first read that is stopped is gone on with
+            # now, so that a stopped first read is continued
             self._note(topic=reader.topic, identity=identity, read_at=now)
         offsets = self.offsets
         spans = {n: (max(offsets.get(n, 0), first), end) for n, (first, end) in bounds.items()}
@@ -110,7 +110,7 @@ class SessionCopy:
         return records
 
     def select(self, limits: Limits = EVERYTHING) -> Selection:
-        """Return which sessions are to be trained on; raises DamagedCopy."""
+        """Return the selection of sessions to train on; raises DamagedCopy."""
         with self._healing():
             since = -math.inf
             if limits.window_s:
@@ -124,9 +124,9 @@ class SessionCopy:
             return sample([(hashed, _integer(events)) for hashed, events in by_user], since, limits.max_events)
 
     def sessions(self, selection: Selection = ALL) -> Iterator[tuple[bytes, SessionRecord]]:
-        """Return the selected sessions with their keys, user by user; raises DamagedCopy.
+        """Yield the selected sessions with their keys, user by user; raises DamagedCopy.
 
-        The values are checked against their checksums, and the totals against the index, which is another tree.
+        Values are checked against their checksums, and the totals against the index, which is a separate tree.
         """
         asked = (selection.since, selection.hash_below)
         with self._healing():
@@ -151,7 +151,7 @@ class SessionCopy:
                 raise DamagedCopy(f"it has {(found, counted)} sessions and events where its index has {expected}")
 
     def _opened(self) -> sqlite3.Connection:
-        """Open the file, a damaged one after it was deleted."""
+        """Open the file. A damaged one is deleted first."""
         try:
             try:
                 return open_copy(self._path)
@@ -166,7 +166,7 @@ class SessionCopy:
 
     @contextmanager
     def _healing(self) -> Iterator[None]:
-        """Delete the file when its content turns out to be wrong, and raise DamagedCopy once it is empty."""
+        """Replace the file by an empty one if an error inside shows damage, then raise DamagedCopy."""
         try:
             yield
         except (sqlite3.Error, DamagedCopy) as error:
@@ -179,20 +179,18 @@ class SessionCopy:
             raise DamagedCopy(f"{self._path} was damaged and is read again: {error}") from None
 
     def _stale(self, topic: str, identity: str, bounds: dict[int, tuple[int, int]], now: float) -> str:
-        """Return why the copy can't be gone on with; empty if it can."""
+        """Return why the copy can't be continued, "" if it can."""
         facts = dict(self._database.execute("SELECT name, value FROM facts"))
         if not facts.keys() >= {"topic", "identity", "read_at"} or not isinstance(facts["read_at"], float):
-            return "first time"
+            return "there is no copy yet"
         if facts["topic"] != topic:
             return f"the copy is of {facts['topic']}"
         if identity and facts["identity"] and facts["identity"] != identity:
-            return (
-                f"the topic was created again or is another cluster's: {identity}, the copy is of {facts['identity']}"
-            )
+            return f"the topic was re-created or is another cluster's: {identity}, the copy is of {facts['identity']}"
         if not 0 <= now - facts["read_at"] <= COPY_LIFE_S:
-            return f"the copy is {(now - facts['read_at']) / 3600:.0f} h old and may hold what was erased since"
+            return f"the copy is {(now - facts['read_at']) / 3600:.0f} h old and may have sessions that were erased"
         if any(offset > bounds.get(n, (0, 0))[1] for n, offset in self.offsets.items()):
-            return "the topic ends before the copy does, so it is another one"
+            return "the topic ends before the copy, so it is another one"
         return ""
 
     def _clear(self) -> None:
@@ -205,7 +203,7 @@ class SessionCopy:
             transaction.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
 
     def _apply(self, records: list[Any], positions: dict[int, int], now: float) -> None:
-        """Write records and the offsets after them, at once."""
+        """Write records and the next offsets in one transaction."""
         of_keys: dict[bytes | None, list[Any]] = {}
         for record in records:
             of_keys.setdefault(record.key, []).append(record)
@@ -229,7 +227,7 @@ class SessionCopy:
                 until = max(event[1] for event in session.events)
                 written.append((user, key, until, len(session.events), crc32(value, crc32(key)), value))
         with self._database as transaction:
-            # first: what comes with a null in one batch is only what follows it
+            # deletes first: a batch keeps only the records after a null
             transaction.executemany("DELETE FROM sessions WHERE user_hash = ? AND key = ?", removed)
             transaction.executemany(_KEEP_LONGER, written)
             transaction.executemany(
@@ -238,9 +236,9 @@ class SessionCopy:
             )
 
     def _longest(self, records: list[Any], now: float) -> tuple[SessionRecord, bytes] | None:
-        """Return the session with most events of one key's records, of as many the later, and its bytes.
+        """Return the session with most events (the later one of equals) of one key's records, and its bytes.
 
-        A session that grew comes many times: its records are counted, and only the longest is decoded.
+        A growing session has many records: their events are counted, and only the longest is decoded.
         """
         counted: list[tuple[int, int, Any]] = []
         for number, record in enumerate(records):
@@ -259,7 +257,7 @@ class SessionCopy:
         return None
 
     def _skip(self, record: Any, error: Exception) -> None:
-        """Count a record that holds no session; the log has the first ones, for a topic may be full of them."""
+        """Count a bad record. Only the first ones are logged: a topic may be full of them."""
         self.bad_records += 1
         level = logging.WARNING if self.bad_records <= MOST_BAD_LOGGED else logging.DEBUG
         log.log(
@@ -277,7 +275,7 @@ def _position_checksum(partition: object, offset: object) -> int:
 
 
 def _integer(value: object) -> int:
-    """Take a sum over whatever SQLite found: damage may have made it another type."""
+    """Return an integer of SQLite; damage may have changed its type."""
     if not isinstance(value, int):
         raise DamagedCopy(f"a number of events is {value!r}")
     return value

@@ -1,8 +1,8 @@
-"""A log's signals, counted once: events one by one in the order that they happened, by the table that serves.
+"""The signals of a log, counted once: event by event in time order, with the workers' signal table.
 
-Dense features of all items are kept at some moments, snapshots, and after each event for the event's own item; from
-both those at any event are made exactly (see signal_replay.py). What sparse terms that read signals said is kept for
-every event. Nothing here depends on which items a model knows, as it does not in the stream.
+Dense features of all items are stored at some times (snapshots), and those of each event's own item after the event.
+From both, the features at any event are computed exactly (see signal_replay.py). Sparse terms that read signals are
+stored for every event. Nothing depends on a model's catalogue, as in a worker.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from models.terms.term import CompactTerm, SparseFeatures, SparseTerm, UserSigna
 from trainer.data.histories import Histories, Ints
 from trainer.data.user_batches import LoggedUsers
 
-SNAPSHOT_BYTES = 256 << 20  # all snapshots together: the more there are, the fewer events come between
-AT_ONCE = 32  # events whose lists are read together, each as of its own time
-SHORTEST = 32  # events between snapshots: fewer save nothing
+SNAPSHOT_BYTES = 256 << 20  # of all snapshots: with more of them there are fewer events between
+AT_ONCE = 32  # events whose lists are read together, each at its own time
+SHORTEST = 32  # events between snapshots: a shorter distance saves nothing
 
 _Key = tuple[SignalRules, tuple[str, ...]]
 
@@ -31,7 +31,7 @@ _kept: WeakKeyDictionary[Histories, dict[_Key, SignalLog]] = WeakKeyDictionary()
 
 
 class SignalLog:
-    """The signals of a log of N events and I items, which are named by their places in the histories."""
+    """The signals of a log of N events and I items, by their places in the histories."""
 
     stride: int  # events between snapshots
     snapshots: npt.NDArray[np.float32]  # (N / stride, K, I): dense features just before events 0, stride, ... in time
@@ -39,7 +39,7 @@ class SignalLog:
     listed: dict[str, Listed]  # by sparse term that reads signals: before each event
 
     def __init__(self, histories: Histories, rules: SignalRules, terms: TermSet) -> None:
-        """Count all events; what follows what only if a term reads it: that is most of the work."""
+        """Count all events. Successors, most of the work, are counted only if a term reads them."""
         n, n_dense, n_items = histories.n_events, terms.n_dense, len(histories.item_ids)
         self.stride = max(SHORTEST, -(-n * 4 * max(1, n_dense) * n_items // SNAPSHOT_BYTES))
         self.snapshots = np.zeros((-(-n // self.stride) if n_dense else 0, n_dense, n_items), np.float32)
@@ -79,27 +79,27 @@ class SignalLog:
 
 
 class Listed(NamedTuple):
-    """A few items for each of N events, and some numbers of each."""
+    """A few items for each of N events, with some values each."""
 
     bounds: Ints  # (N + 1): each event's part of what follows
     items: npt.NDArray[np.int32]
     values: npt.NDArray[np.float16]  # (parts, …): the table's scores
 
     def lengths(self, events: Ints) -> Ints:
-        """Count the items of some events (B)."""
+        """Return the numbers of items of some events (B)."""
         counted: Ints = self.bounds[events + 1] - self.bounds[events]
         return counted
 
 
 class _Listing:
-    """A `Listed` of N events that is being made, of a few of them at a time, in any order."""
+    """Builds a `Listed` of N events, a few events at a time, in any order."""
 
     def __init__(self, n: int) -> None:
         self._lengths = np.zeros(n + 1, np.int64)
         self._found: list[tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.float16]]] = []
 
     def add(self, events: Ints, features: SparseFeatures) -> None:
-        """Take over what was read of events (B)."""
+        """Add the features of events (B)."""
         rows, values = features
         real = rows > 0
         self._lengths[events + 1] = np.count_nonzero(real, axis=1)
@@ -118,7 +118,7 @@ class _Listing:
 
 
 def signal_log(histories: Histories, rules: SignalRules, terms: TermSet) -> SignalLog:
-    """Count a log's signals, or take what was counted of these very histories before; kept as long as they are."""
+    """Count a log's signals, or return them from a cache that lives as long as the histories."""
     counted = _kept.setdefault(histories, {})
     key = rules, tuple(term.name for term in (*terms.dense, *terms.sparse) if getattr(term, "reads_signals", True))
     if key not in counted:

@@ -1,1 +1,1 @@
-"""The trainer's service: train, compare, publish."""
+"""The trainer service: train, compare, publish."""

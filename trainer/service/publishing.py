@@ -1,7 +1,7 @@
-"""The `models` topic: publishing a version so that no reader can see half of it, listing, reading and rolling back.
+"""The `models` topic: publish a version, list, read and roll back. No reader can see an incomplete version.
 
-Chunks, then the manifest, then the pointer `current`, each acknowledged before the next: the topic has one
-partition, so whoever sees the pointer can have seen all that it points to.
+Chunks are written first, then the manifest, then the pointer `current`, each acknowledged before the next. The topic
+has one partition, so a reader of the pointer can read everything it points to.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ log = logging.getLogger(__name__)
 
 
 class Overtaken(RuntimeError):
-    """Somebody else has published or rolled back since this run began."""
+    """Another process has published or rolled back since this run began."""
 
 
 class NoSuchVersion(LookupError):
-    """A version that `models` does not hold (any more)."""
+    """A version that is not on `models`, or no longer."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,23 @@ class Listed:
 
 @dataclass(frozen=True)
 class Serving:
-    """The pointer, and its own offset: any later pointer has another one."""
+    """The pointer and its offset, which identifies it."""
 
     offset: int = -1
     version: str = ""  # empty: there is no pointer yet
 
 
 def version_name(blob: bytes, trained_at: float) -> str:
-    """Name a version, so that names sort by time, to a second: 20261121T143301Z-<first 8 hex digits of its sha256>."""
+    """Return a version's name, which sorts by time: 20261121T143301Z-<first 8 hex digits of its sha256>."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(trained_at))
     return f"{stamp}-{hashlib.sha256(blob).hexdigest()[:8]}"
 
 
 class ModelTopic:
-    """What `models` holds, as far as it was read; chunks are known by number and read when they are needed."""
+    """The content of `models` that was read so far. Of chunks only the numbers are kept."""
 
     def __init__(self, topic: str, client_options: Mapping[str, Any]) -> None:
-        """Connect for reading; for writing at the first write. Raises kafka.errors.KafkaError without a broker."""
+        """Connect for reading; a producer connects at the first write. Raises kafka.errors.KafkaError."""
         self._topic = topic
         self._client_options = client_options
         self._reader = LogReader(topic, client_options)
@@ -90,11 +90,11 @@ class ModelTopic:
         """Disconnect."""
         self._reader.close()
         if self._opened is not None:
-            # what is not acknowledged by now belongs to a run that has failed: its successor writes another version
+            # unacknowledged records belong to a failed run; the next run writes another version
             self._opened.close(timeout=CLOSE_S)
 
     def serving(self) -> Serving:
-        """Read what came since the last time -> the pointer; raises TopicMissing."""
+        """Read the new records and return the pointer; raises TopicMissing."""
         self._forget_another_topic()
         for record in self._records(self._next_offset):
             self._take(record.offset, record.key, record.value)
@@ -102,7 +102,7 @@ class ModelTopic:
         return self._serving
 
     def versions(self) -> list[Listed]:
-        """List the versions that can be served, newest first; raises TopicMissing."""
+        """Return the complete versions, newest first; raises TopicMissing."""
         current = self.serving().version
         return [
             Listed(self._manifests[version], version == current)
@@ -115,7 +115,7 @@ class ModelTopic:
         self.serving()
         manifest = self._manifests.get(version)
         if manifest is None:
-            raise NoSuchVersion(f"{self._topic!r} holds no version {version!r}")
+            raise NoSuchVersion(f"{self._topic!r} has no version {version!r}")
         chunks: dict[int, bytes] = {}
         for record in self._records(0):
             key = parse_key(record.key)
@@ -126,47 +126,49 @@ class ModelTopic:
     def publish(self, blob: bytes, manifest: Manifest, since: Serving, now: float) -> None:
         """Publish a version; raises BadWeights before anything is written, Overtaken if the pointer is not `since`.
 
-        Overtaken, it takes back what it wrote. Two that publish within one round trip can both succeed: the last
-        pointer in the log holds, and both versions are whole.
+        Before it raises Overtaken, it removes the version. Two trainers that publish within one round trip can both
+        succeed: the last pointer in the log counts, and both versions are complete.
         """
-        unpack(manifest, blob)  # nothing is published that a worker would refuse
+        unpack(manifest, blob)  # never publish a model that a worker would refuse
         version = manifest.version
         self._write({chunk_key(version, n): chunk for n, chunk in enumerate(split(blob))})
         self._write({manifest_key(version): encode(manifest)})
         found = self.serving()
         if found != since:
             self._remove(version)
-            raise Overtaken(f"{found.version!r} was published meanwhile, so {version!r} was withdrawn")
+            raise Overtaken(f"{found.version!r} was published at the same time, so {version!r} was withdrawn")
         self._write({POINTER_KEY: encode(Pointer(version, now))})
         log.info("published version=%s bytes=%d chunks=%d", version, len(blob), manifest.chunks)
 
     def rollback(self, version: str, now: float) -> None:
-        """Let a version serve that is still on the topic, once it has been verified; raises as read_model does."""
+        """Verify a version on the topic and point to it; raises like read_model."""
         self.read_model(version)
         self._write({POINTER_KEY: encode(Pointer(version, now))})
         log.info("rolled back version=%s", version)
 
     def retain(self, keep: int) -> list[str]:
-        """Remove all but the newest `keep` versions and the one that serves -> the versions removed.
+        """Remove all but the newest `keep` versions and the serving one; returns the removed versions.
 
-        Chunks that have no manifest are removed as well, once a newer version is whole: nobody will finish them.
+        Chunks without a manifest are removed, too, if there is a newer version: they will never be completed.
         """
         current = self.serving().version
-        whole = self._newest_first()
-        kept = {current, *whole[:keep]}
-        newest = whole[0] if whole else ""
-        removed = sorted(v for v in {*whole, *self._chunks} if v not in kept and (v in self._manifests or v < newest))
+        versions = self._newest_first()
+        kept = {current, *versions[:keep]}
+        newest = versions[0] if versions else ""
+        removed = sorted(
+            v for v in {*versions, *self._chunks} if v not in kept and (v in self._manifests or v < newest)
+        )
         for version in removed:
             self._remove(version)
         return removed
 
     def _forget_another_topic(self) -> None:
-        """Start again where the topic was deleted and created: what was read of it is not there any more."""
+        """Forget everything if the topic was re-created."""
         (_, end), identity = self._bounds(), self._reader.identity()
         created = bool(identity and self._identity and identity != self._identity)
         if created or end < self._next_offset:
             log.warning(
-                "topic created again, versions read before are gone: topic=%s offset=%d end=%d id=%s",
+                "topic re-created, earlier versions are gone: topic=%s offset=%d end=%d id=%s",
                 self._topic,
                 self._next_offset,
                 end,
@@ -178,11 +180,11 @@ class ModelTopic:
         self._identity = identity or self._identity
 
     def _newest_first(self) -> list[str]:
-        # by the manifest's own time: names tell it to a second, and two quick runs fall into one
+        # by the manifest's time: names have it in seconds only, and two quick runs may share one
         return sorted(self._manifests, key=lambda version: (self._manifests[version].trained_at, version), reverse=True)
 
     def _remove(self, version: str) -> None:
-        # the manifest first: a reader never finds one whose chunks are on their way out
+        # the manifest first: a reader must not find one whose chunks are being removed
         self._write({manifest_key(version): None})
         self._write({chunk_key(version, number): None for number in self._chunks.get(version, ())})
 
@@ -197,13 +199,13 @@ class ModelTopic:
     def _bounds(self) -> tuple[int, int]:
         bounds = self._reader.bounds()
         if bounds.keys() != {PARTITION}:
-            raise TopicMissing(f"topic {self._topic!r} has {len(bounds)} partitions; the order in one is needed")
+            raise TopicMissing(f"topic {self._topic!r} has {len(bounds)} partitions; it must have one")
         return bounds[PARTITION]
 
     def _take(self, offset: int, raw_key: bytes | None, value: bytes | None) -> None:
         key = parse_key(raw_key)
         if key is None:
-            log.warning("unknown key topic=%s offset=%d", self._topic, offset)
+            log.warning("unknown key skipped topic=%s offset=%d", self._topic, offset)
         elif key.kind == "chunk":
             numbers = self._chunks.setdefault(key.version, set())
             (numbers.discard if value is None else numbers.add)(key.chunk)
@@ -218,7 +220,7 @@ class ModelTopic:
                 else:
                     self._serving = Serving(offset, decode_pointer(value).version)
             except BadWeights as error:
-                log.warning("refused topic=%s offset=%d: %s", self._topic, offset, error)
+                log.warning("bad record skipped topic=%s offset=%d: %s", self._topic, offset, error)
 
     def _write(self, records: Mapping[bytes, bytes | None]) -> None:
         """Write records and wait until all in-sync replicas have them; raises kafka.errors.KafkaError."""
@@ -226,9 +228,9 @@ class ModelTopic:
             self._opened = KafkaProducer(
                 **self._client_options,
                 acks="all",
-                enable_idempotence=True,  # a retried chunk must not come behind the pointer
+                enable_idempotence=True,  # a retried chunk must not follow the pointer
                 max_request_size=MAX_REQUEST_BYTES,
-                compression_type=None,  # weights are noise to a compressor
+                compression_type=None,  # weights do not compress
             )
         sent = [
             self._opened.send(self._topic, key=key, value=value, partition=PARTITION) for key, value in records.items()

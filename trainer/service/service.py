@@ -1,4 +1,4 @@
-"""The trainer's round: read, fit, compare, publish; and the loop that decides when."""
+"""The trainer's round (read, fit, compare, publish) and the loop that runs it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from trainer.service.training import Candidate, train
 from trainer.settings import TrainerSettings
 from trainer.telemetry import Telemetry
 
-MOST_DOUBLINGS = 6  # of the poll interval, 10 s, after failed runs: some ten minutes
-MOST_DOUBLINGS_AWAY = 2  # while Kafka is away: trying again costs little, and once it is back a model may be due
+MOST_DOUBLINGS = 6  # of the poll interval, 10 s, after failed runs: about ten minutes
+MOST_DOUBLINGS_AWAY = 2  # while Kafka is unreachable: a retry is cheap, and a model may be due once it is back
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ Result = Literal["published", "rejected", "skipped", "overtaken", "stopped"]
 
 @dataclass(frozen=True)
 class Run:
-    """How a run ended, and why, for a person; `version` is what it published."""
+    """The result of a run, with a readable reason. `version` is the published one."""
 
     result: Result
     reason: str
@@ -47,7 +47,7 @@ class Run:
 
 
 class TrainerService:
-    """One trainer. `run` returns soon after `stopping` is set, which a signal handler may do."""
+    """One trainer. `run` returns soon after `stopping` is set, for example by a signal handler."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class TrainerService:
         stopping: threading.Event | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Open the local copy of the sessions; connects to nothing yet."""
+        """Open the local copy of the sessions. Connections are opened later."""
         self.stopping = stopping or threading.Event()
         self.registry = registry or CollectorRegistry()
         self._settings = settings
@@ -70,12 +70,12 @@ class TrainerService:
         self._serving: ServingModel | None = None
         self._refused = -1  # the offset of the newest pointer to a model that can't be read
         self._events = 0  # in the copy
-        self._seen_events = 0  # of the last run, by which new ones are counted
+        self._seen_events = 0  # in the copy at the last run
         self._last_run = -math.inf
         self._not_ready = "the sessions have not been read yet"
 
     def ready(self) -> str:
-        """Return why no model can be trained, "" if one can: Kafka, the topics and the copy."""
+        """Return why no model can be trained, "" if one can."""
         return self._not_ready
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class TrainerService:
         self._copy.close()
 
     def run(self) -> None:
-        """Train whenever there is reason to, until `stopping` is set; errors are logged, counted and outlived."""
+        """Train whenever a model is due, until `stopping` is set. Errors are logged, counted and retried."""
         settings = self._settings
         log.info(
             "trainer starting kafka=%s interval_s=%.0f min_new_events=%d data=%s",
@@ -101,12 +101,12 @@ class TrainerService:
                     self.run_once()
                 failures = 0
             except Exception as error:
-                # whatever it is, lists go on under the model that serves, and a later round may succeed
+                # on any error the serving model stays in use, and a later round may succeed
                 away = isinstance(error, KafkaError | TopicMissing | TimeoutError | ConnectionError)
                 failures = min(failures + 1, MOST_DOUBLINGS_AWAY if away else MOST_DOUBLINGS)
                 known = away or isinstance(error, sqlite3.Error | CopyUnusable | DamagedCopy)
                 log.error(
-                    "a round failed, retry in %.0f s: %s: %s",
+                    "training round failed, retry in %.0f s: %s: %s",
                     settings.train_poll_s * 2**failures,
                     type(error).__name__,
                     error,
@@ -115,12 +115,12 @@ class TrainerService:
                 self._telemetry.runs.labels("failed").inc()
                 self._not_ready = str(error) or type(error).__name__
                 self._disconnect()
-            # twice as long after each failure: a fit that fails again and again should not take all cores
+            # the pause doubles after each failure: a fit that always fails should not use all cores
             self.stopping.wait(self._settings.train_poll_s * 2**failures)
         log.info("trainer stopped")
 
     def run_once(self) -> Run:
-        """Train on all that the topic holds now, and publish if the gate allows.
+        """Train on all sessions of the topic, and publish if the gate accepts the model.
 
         Raises TopicMissing, KafkaError, TimeoutError.
         """
@@ -137,14 +137,14 @@ class TrainerService:
         return run
 
     def _disconnect(self) -> None:
-        """Let the next round begin with new connections: a consumer was seen that, once stalled, fetched no more."""
+        """Close all connections before the next round: a stalled consumer was seen that never fetched again."""
         opened, self._sessions, self._models = (self._sessions, self._models), None, None
         for client in opened:
             if client is not None:
                 try:
                     client.close()
-                except Exception as error:  # of a connection that has failed already
-                    log.warning("closing a connection failed: %s: %s", type(error).__name__, error)
+                except Exception as error:  # the connection may have failed before
+                    log.warning("close of a connection failed: %s: %s", type(error).__name__, error)
 
     def _due(self) -> bool:
         if self._events - self._seen_events < self._settings.train_min_new_events:
@@ -156,12 +156,12 @@ class TrainerService:
             self._sessions = LogReader(self._settings.topics.sessions, self._settings.client_options())
         try:
             records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
-        except DamagedCopy:  # deleted by now, so that this reads all
+        except DamagedCopy:  # it is deleted now, so this reads the whole topic
             records = self._copy.update(self._sessions, self._now(), self.stopping.is_set)
         self._telemetry.records.inc(records)
         self._telemetry.bad_records.set(self._copy.bad_records)
         self._events = events = self._copy.events
-        if events < self._seen_events:  # erased, or the topic was created again: what was learned from is no measure
+        if events < self._seen_events:  # users were erased, or the topic was re-created
             self._seen_events = 0
         self._telemetry.events.set(events)
         self._telemetry.new_events.set(max(0, events - self._seen_events))
@@ -169,7 +169,7 @@ class TrainerService:
             self._telemetry.copied_at.set(self._now())
 
     def _read_serving(self) -> Serving:
-        """Follow the pointer -> where it is; a model that can't be read counts as none."""
+        """Read the pointer and its model, and return the pointer. A model that can't be read counts as none."""
         models = self._model_topic()
         pointer = models.serving()
         if not pointer.version:
@@ -180,12 +180,12 @@ class TrainerService:
             try:
                 self._serving = models.read_model(pointer.version)
             except (BadWeights, NoSuchVersion) as error:
-                log.error("the serving model can't be read version=%s: %s", pointer.version, error)
-                self._refused = pointer.offset  # a version comes before its pointer, so it will not mend itself
+                log.error("read of the serving model failed, skipped version=%s: %s", pointer.version, error)
+                self._refused = pointer.offset  # a version is complete before its pointer: a retry is useless
                 return pointer
             manifest = self._serving.manifest
             self._telemetry.serving(manifest)
-            if first:  # after a restart: go on where the trainer that made it stood
+            if first:  # after a restart: continue from the trainer that made it
                 self._last_run = max(self._last_run, manifest.trained_at)
                 self._seen_events = max(self._seen_events, int(_events_copied(manifest)))
         return pointer
@@ -197,7 +197,7 @@ class TrainerService:
 
     def _train(self, since: Serving) -> Run:
         if self.stopping.is_set():
-            return Run("stopped", "asked to stop")
+            return Run("stopped", "stopped before training")
         events = self._events
         histories, selection = self._histories()
         try:
@@ -206,14 +206,14 @@ class TrainerService:
             run = Run("skipped", str(error))
         else:
             if self.stopping.is_set():
-                return Run("stopped", "asked to stop before publishing")
+                return Run("stopped", "stopped before publishing")
             self._telemetry.trained(candidate.fitted.loss, candidate.figures)
             run = self._publish(candidate, histories, selection, since)
         self._seen_events, self._last_run = events, self._now()
         return run
 
     def _histories(self) -> tuple[Histories, Selection]:
-        """Load what is to be trained on, within the window and the sample; a damaged copy is read again once."""
+        """Load the histories in the window and the sample. A damaged copy is read again once."""
         limits = Limits(self._settings.train_window_s, self._settings.train_max_events)
         for last_try in (False, True):
             try:
@@ -276,23 +276,23 @@ class TrainerService:
         return Run("published", candidate.verdict.reason, manifest.version)
 
     def _picture(self, version: str) -> Path | None:
-        """Return where a version's curves are drawn: beside the copy, where there is a folder for it."""
+        """Return the path of a version's picture, beside the copy; None without a folder."""
         folder = self._settings.trainer_dir
         return folder / f"curves-{version}.png" if folder else None
 
     def _draw(self, version: str, fitted: Fitted) -> None:
-        """Draw how a version was fitted; a model is not lost for its picture."""
+        """Draw a version's training curves. An error does not fail the run."""
         picture = self._picture(version)
         if picture is None or not fitted.curve:
             return
         try:
             from trainer.plots import (
                 draw_curves,
-            )  # not above: it takes a second to load, even where nothing is drawn
+            )  # imported here: loading it takes a second
 
             draw_curves(picture, {version: fitted.curve})
         except Exception as error:
-            log.warning("no picture of version=%s: %s: %s", version, type(error).__name__, error)
+            log.warning("picture failed, skipped version=%s: %s: %s", version, type(error).__name__, error)
 
 
 def _events_copied(manifest: Manifest) -> float:

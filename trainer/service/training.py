@@ -1,4 +1,4 @@
-"""From histories to a model that may serve, or the reason why there is none; no Kafka in here."""
+"""Fit a candidate and compare it with the serving model. This file does not use Kafka."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model, what the gate says of it, and figures on the newest slice by who they are of."""
+    """A fitted model, the gate's verdict, and figures on the newest slice."""
 
-    fitted: Fitted  # the newest slice learned too, if it has passed
+    fitted: Fitted  # has also learned the newest slice if it passed
     verdict: Verdict
     figures: dict[str, dict[str, float]]  # of "candidate", "serving", "popularity"
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures for a manifest: the candidate's as they are, popularity's with that in front."""
+        """Return the figures for a manifest: the candidate's, and popularity's with the prefix `popularity_`."""
         figures = {f"popularity_{name}": figure for name, figure in self.figures["popularity"].items()}
         figures |= self.figures["candidate"]
         figures |= {"loss": self.fitted.loss, "epochs": float(self.fitted.epochs), "seconds": self.fitted.seconds}
@@ -40,9 +40,9 @@ def train(
     settings: TrainerSettings,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Candidate:
-    """Fit, compare with the serving model on what neither has seen, and let the winner learn that too.
+    """Fit a model and compare it with the serving one on the newest slice; if it passes, it learns that slice, too.
 
-    Raises NothingToLearn. When `stopping`, what comes back may be half trained and should not be published.
+    Raises NothingToLearn. When `stopping` returns true, the result may be incomplete and must not be published.
     """
     log.info("training on %d events of %d users", histories.n_events, histories.n_users)
     if not histories.n_events:

@@ -149,7 +149,7 @@ def test_what_cannot_be_opened_is_explained(tmp_path: Path) -> None:
     used = tmp_path / "used" / "sessions.sqlite"
     used.mkdir(parents=True)
     (used / "kept").write_text("somebody's")
-    with pytest.raises(CopyUnusable, match="cannot be made"):
+    with pytest.raises(CopyUnusable, match="cannot be created"):
         SessionCopy(used)
     assert (used / "kept").exists()
 
@@ -177,7 +177,7 @@ def test_a_topic_created_again_is_read_from_its_beginning(caplog: pytest.LogCapt
     again.id = "cluster/another-topic"
     with caplog.at_level(logging.INFO):
         assert copy.update(again, now=1.0) == 60
-    assert "created again" in caplog.text
+    assert "re-created" in caplog.text
     assert dict(copy.sessions()) == expected(again)
     again.id = ""  # brokers that do not tell the id
     assert copy.update(again, now=2.0) == 0

@@ -26,7 +26,7 @@ def test_curves_lie_beside_the_copy_and_a_full_disk_costs_no_model(
     (tmp_path / "curves-v2.png").mkdir()  # what can't be written
     with caplog.at_level(logging.WARNING):
         service._draw("v2", fitted)
-    assert "no picture of version=v2" in caplog.text
+    assert "picture failed, skipped version=v2" in caplog.text
     service.close()
     in_memory = TrainerService(TrainerSettings())
     in_memory._draw("v3", fitted)
@@ -58,6 +58,6 @@ def test_without_a_broker_it_waits_says_that_it_retries_and_stops_when_told(
         if record.name == "trainer.service.service" and record.levelno >= logging.ERROR
     ]
     assert len(ours) == failed()
-    assert all("a round failed, retry in" in record.getMessage() for record in ours)
+    assert all("training round failed, retry in" in record.getMessage() for record in ours)
     assert not any(record.exc_info for record in ours), "a broker that is away is no bug of ours"
     service.close()
