@@ -29,6 +29,8 @@ from stream.faust_patches.changelog import Changelog
 from stream.faust_patches.delivery import Batch, BatchApp, Source
 from stream.faust_patches.recovery import BatchTableManager
 from stream.faust_patches.stores import StoreFailed
+from stream.feeds.item_topic import BadItems, ItemTopic
+from stream.feeds.items import ItemFeed
 from stream.feeds.models import ModelFeed
 from stream.feeds.signals import SignalFeed
 from stream.process.bounded_stop import BoundedWorker, Watchdog
@@ -180,6 +182,9 @@ class StreamWorker:
             *(topics.signals, self._partitions, client, settings.signal_rules, settings.signal_interval_s),
             *(clock, telemetry, thread),
         )
+        item_topic = ItemTopic(topics.items, facts.partitions_of[topics.items], client, settings.schema_of("items"))
+        self._item_feed = item_feed = ItemFeed(item_topic, telemetry)
+        bad_items = BadItems(item_topic, topics.dead_letters, item_states, self._partitions, telemetry)
         self._feed = feed = ModelFeed(topics.models, client, telemetry, signal_feed.adopt)
         user_stage = UserStage(
             *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread),
@@ -200,8 +205,10 @@ class StreamWorker:
         async def recommend(stream: StreamT[Batch]) -> None:
             self._run_in_background(feed.follow)
             self._run_in_background(signal_feed.follow)
+            self._run_in_background(item_feed.follow)
             self._run_in_background(watch.follow)
             await signal_feed.caught_up()
+            await item_feed.caught_up()
             await feed.caught_up()
             confirming: asyncio.Future[None] | None = None
             async for batch in stream:
@@ -221,6 +228,7 @@ class StreamWorker:
         @app.agent(requests, name="requests", supervisor_strategy=mode.CrashingSupervisor)
         async def answer(stream: StreamT[Batch]) -> None:
             await signal_feed.caught_up()
+            await item_feed.caught_up()
             await feed.caught_up()
             async for batch in stream:
                 if await app.batch_consumer.begin(batch):
@@ -237,6 +245,7 @@ class StreamWorker:
             for name, changelog in (("users", user_states), ("items", item_states))
         ]
         checks.append((item_stage.signal_topic.check_foreign, Retries("check of signals for another worker's writes")))
+        checks.append((bad_items.send_new, Retries("sending dead letters of items")))
 
         @app.timer(FOREIGN_CHECK_S)  # type: ignore[untyped-decorator]
         async def check_foreign() -> None:
@@ -304,7 +313,7 @@ class StreamWorker:
         recovery = self._tables.recovery
         if self._tables.store_failure:
             return self._tables.store_failure
-        for retries in (recovery.retries, self._signal_feed.retries, self._feed.retries):
+        for retries in (recovery.retries, self._signal_feed.retries, self._item_feed.retries, self._feed.retries):
             if retries.why:
                 return retries.why
         member = self.app.batch_consumer.thread.member
@@ -318,6 +327,8 @@ class StreamWorker:
             return f"restoring, {self._tables.restore_remaining} records remain"
         if not self._signal_feed.is_caught_up:
             return "the signals topic has not been read yet"
+        if not self._item_feed.is_caught_up:
+            return "the items topic has not been read yet"
         return "" if self._feed.is_caught_up else "the models topic has not been read yet"
 
     def _store_options(self) -> dict[str, int]:

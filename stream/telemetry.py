@@ -149,6 +149,10 @@ class Telemetry:
         )
         self.signals_emitted = Counter("rec_signals_emitted", "Item signals sent to all workers", registry=registry)
         self.items_tracked = Gauge("rec_items_tracked", "Items with signals in this worker", registry=registry)
+        self.items_known = Gauge("rec_items_known", "Items with a record on the items topic", registry=registry)
+        self.items_unavailable = Gauge(
+            "rec_items_unavailable", "Items that lists leave out: withdrawn or not available", registry=registry
+        )
         self.signals_age = Gauge(
             "rec_signals_age_seconds",
             "Time since lists last had all signals of the signals topic",

@@ -253,6 +253,15 @@ ITEMS = Row(
             stacked=True,
         ),
         Panel(
+            "Items with facts",
+            "What the items topic says something of, and how many of these lists leave out. Equal for all workers.",
+            "short",
+            (
+                ("rec_items_known{$where}", "{{instance}} known"),
+                ("rec_items_unavailable{$where}", "{{instance}} unavailable"),
+            ),
+        ),
+        Panel(
             "Age of the signals",
             "Of the snapshot that lists are made with. An alert above 5 min.",
             "s",

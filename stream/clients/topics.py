@@ -16,6 +16,7 @@ from stream.commands.failures import Failure
 MIB = 2**20
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
+KEPT_MS = 100 * 365 * DAY_MS
 EVENTS, REQUESTS = "events come in", "lists asked for"
 FORWARDED = (EVENTS, REQUESTS)  # purposes of the topics that may get more partitions
 
@@ -70,8 +71,18 @@ def topic_table(topics: Topics, *, partitions: int = 8, replication: int = 1) ->
                 "max.message.bytes": str(4 * MIB),
             },
         ),
-        topic(topics.items, "item metadata", compacted),
-        topic(topics.users, "user metadata; null erases", compacted),
+        topic(
+            topics.items,
+            "items' facts; null withdraws",
+            {
+                **compacted,
+                # A null is kept, or a worker that starts years later would list what was withdrawn.
+                "delete.retention.ms": str(KEPT_MS),
+                # The audit compares when a list was made with when an item was withdrawn: not by producers' clocks.
+                "message.timestamp.type": "LogAppendTime",
+            },
+        ),
+        topic(topics.users, "users' facts; null erases", compacted),
         topic(
             topics.requests,
             REQUESTS,

@@ -96,7 +96,7 @@ def _id_of(text: str | uuid.UUID | None) -> bytes:
 
 def all_topics(topics: Topics) -> list[str]:
     """Return the topics that a worker needs."""
-    return [topics.user_states, *_at_least_as_many(topics), topics.models, topics.dead_letters]
+    return [topics.user_states, *_at_least_as_many(topics), topics.items, topics.models, topics.dead_letters]
 
 
 def _at_least_as_many(topics: Topics) -> list[str]:

@@ -150,7 +150,7 @@ def kept(store: str, *marks: tuple[bytes, int]) -> str:
 def _needed() -> list[str]:
     return [
         *(EVENTS, REQUESTS, TRANSITIONS, TOPICS.recommendations, TOPICS.sessions, TOPICS.user_states),
-        *(TOPICS.signals, TOPICS.item_states, TOPICS.dead_letters),
+        *(TOPICS.signals, TOPICS.item_states, TOPICS.items, TOPICS.dead_letters),
     ]
 
 
