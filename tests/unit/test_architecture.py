@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.unit.covered_by import COVERED_BY
+
+UNIT = Path(__file__).parent
+ROOT = UNIT.parents[1]
 PACKAGES = ("models", "stream", "trainer")
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 MOST_LINES = 400
 UNPICKLERS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
 CLOCKS = {"now", "utcnow", "today"}
+MOST_EQUAL_LINES = 8
+# this may only shrink: neither shell imports the other, so both have the file
+KNOWN_COPIES = {("stream/kafka_access.py", "trainer/kafka_access.py")}
 
 
 def named(path: Path) -> set[str]:
@@ -80,3 +87,34 @@ def test_the_guide_leads_to_every_part_of_the_core_and_of_the_stream() -> None:
 @pytest.mark.parametrize("folder", ["models", "stream", "trainer", "tests"])
 def test_no_file_is_called_utils(folder: str) -> None:
     assert [path for path in (ROOT / folder).rglob("*.py") if path.stem in ("utils", "helpers", "misc", "common")] == []
+
+
+def equal_runs(files: dict[str, list[str]], longest: int) -> set[tuple[str, str]]:
+    """Return the pairs of files that share a run of more than `longest` equal lines; blank lines do not count."""
+    first_in: dict[tuple[str, ...], set[str]] = {}
+    for name, lines in files.items():
+        written = [line.strip() for line in lines if line.strip()]
+        for begin in range(len(written) - longest):
+            first_in.setdefault(tuple(written[begin : begin + longest + 1]), set()).add(name)
+    return {pair for names in first_in.values() for pair in combinations(sorted(names), 2)}
+
+
+def test_no_two_files_share_a_run_of_lines() -> None:
+    files = {inside(path): path.read_text().splitlines() for path in SOURCES}
+    assert equal_runs(files, MOST_EQUAL_LINES) == KNOWN_COPIES, "remove the copy, or its line above"
+
+
+def test_a_shared_run_is_found_whatever_its_indentation() -> None:
+    lines = [f"line_{number}()" for number in range(MOST_EQUAL_LINES + 1)]
+    assert equal_runs({"a": lines, "b": ["other", "", *(f"    {line}" for line in lines)]}, MOST_EQUAL_LINES) == {
+        ("a", "b")
+    }
+    assert equal_runs({"a": lines, "b": lines[:-1]}, MOST_EQUAL_LINES) == set()
+
+
+def test_each_module_has_its_test_or_names_the_one_that_covers_it() -> None:
+    modules = {inside(path) for path in SOURCES if path.name != "__init__.py"}
+    mirrored = {name for name in modules if (UNIT / Path(name).parent / f"test_{Path(name).name}").exists()}
+    assert modules - mirrored - COVERED_BY.keys() == set(), "add a test of the same path, or a line to covered_by.py"
+    assert COVERED_BY.keys() - (modules - mirrored) == set(), "has a test of its own, or is no module: remove the line"
+    assert {test for test in COVERED_BY.values() if not (ROOT / test).is_file()} == set()

@@ -1,4 +1,4 @@
-"""The local copy is a cache: whatever happened to its file, the sessions are those of the topic in the end."""
+"""The local copy is a cache: after any damage of its file it again has the sessions of the topic."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""Which failures of a send have a batch read again, and which end the worker."""
+"""Which send errors requeue a batch, and which end the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged: never who somebody is, from the level that services run at upwards."""
+"""Log lines: from level info upwards none names a user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from stream.process.logs import configure_logging
 from tests.unit.logging_state import kept
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 SHELLS = [path for package in ("stream", "trainer") for path in sorted((ROOT / package).rglob("*.py"))]
 LOUD = {"info", "warning", "error", "exception", "critical"}
 PERSONAL = {"user_id", "user", "users", "key", "keys", "value", "values", "record", "event", "events", "history"}
