@@ -181,7 +181,7 @@ class RankedItem(msgspec.Struct, frozen=True, gc=False):
 
 
 class SignalSnapshot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Which records of `signals` lists were made with, so that they can be made again exactly."""
+    """Which records of `signals` and `items` lists were made with, so that they can be made again exactly."""
 
     at: float
     """The stream's time that the trends were read at."""
@@ -189,6 +189,8 @@ class SignalSnapshot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """By partition of `signals`: the trends are those of all records before this offset."""
     newer_offsets: list[int] = []
     """The same of successors and neighbours, if further records were taken over after the trends were read."""
+    items: list[int] = []
+    """By partition of `items`: availability is that of all records before this offset; empty: of none."""
 
 
 class Recommendation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -353,8 +355,9 @@ def rec_id(topic: str, partition: int, offset: int, epoch: int = 0) -> str:
 
 def snapshot_id(version: str, snapshot: SignalSnapshot) -> str:
     """Name a model's reading of the signals: 48 bits, so that of a million snapshots 1 in 500 shares its name."""
-    name = f"{version}/{snapshot.at!r}/{snapshot.offsets}/{snapshot.newer_offsets}".encode()
-    return hashlib.blake2b(name, digest_size=6).hexdigest()
+    name = f"{version}/{snapshot.at!r}/{snapshot.offsets}/{snapshot.newer_offsets}"
+    name += f"/{snapshot.items}" if snapshot.items else ""
+    return hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
 
 
 def session_key(user_id: str, start: float, part: int = 0) -> str:

@@ -187,12 +187,12 @@ class StreamWorker:
         bad_items = BadItems(item_topic, topics.dead_letters, item_states, self._partitions, telemetry)
         self._feed = feed = ModelFeed(topics.models, client, telemetry, signal_feed.adopt)
         user_stage = UserStage(
-            *(app, user_states, recommender, signal_feed, clock, telemetry, topics, self._partitions, thread),
-            origins=origins,
+            *(app, user_states, recommender, signal_feed, item_feed, clock, telemetry, topics),
+            *(self._partitions, thread, origins),
         )
         request_stage = RequestStage(
-            *(app, user_stage, recommender, signal_feed, telemetry, topics, self._partitions, thread),
-            origins=origins,
+            *(app, user_stage, recommender, signal_feed, item_feed, telemetry, topics),
+            *(self._partitions, thread, origins),
         )
         item_stage = ItemStage(app, item_states, settings.signal_rules, telemetry, topics, thread)
 

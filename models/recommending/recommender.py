@@ -21,10 +21,12 @@ from models.items.live_items import LiveItems
 from models.items.signal_reading import SignalReading
 from models.items.signal_table import SignalTable
 from models.items.signals import SignalRules, Transition
+from models.recommending.availability import Availability
+from models.recommending.mask import MaskRule
 from models.recommending.popularity import Popularity
-from models.recommending.recipes import NEXT, RECIPES, lists_by, recipe_of
+from models.recommending.recipes import NEXT, RECIPES, Recipe, lists_by, recipe_of
 from models.recommending.scoring import Moment, Scoring
-from models.records import POPULARITY, RankedItem, Recommendation, SessionRecord, rec_id
+from models.records import POPULARITY, RankedItem, Recommendation, SessionRecord, SignalSnapshot, rec_id
 from models.sessions import Placement, SessionRules
 from models.users.earlier import EARLIER_ITEMS
 from models.users.state import EMITTED_ITEMS, HISTORY_EVENTS, HistoryEvent, UserState
@@ -131,6 +133,7 @@ class Recommender:
         generated_at: float,
         moment: Moment | None = None,
         live: LiveItems | None = None,
+        availability: Availability | None = None,
     ) -> Decision:
         """Apply events, each user's in the order given, and list what each of them leads to.
 
@@ -139,9 +142,9 @@ class Recommender:
 
         `moment` is what the live signals say, read for this very model; without it they count for nothing. `live` says
         what popularity would have listed; no list depends on it. Neither it nor `popularity` is changed: the caller
-        counts `Outcomes.observations` once the batch is confirmed.
+        counts `Outcomes.observations` once the batch is confirmed. No list names what is not available.
         """
-        decision = Decision()
+        decision, availability = Decision(), availability or Availability()
         walks: dict[UserKey, Walk] = {}
         asks: list[Ask] = []
         lists: list[list[RankedItem]] = []
@@ -162,14 +165,16 @@ class Recommender:
             decision.transitions += ask.transitions(sourced)
             if model is None:
                 taken[ask.pending.item_id] += 1
-                lists.append(self._popular(ask, popularity, self._top_k, taken))
+                lists.append(self._popular(ask, popularity, self._top_k, availability, taken))
         if model is not None and asks:
             scoring = Scoring(model, [walk for walk in walks.values() if walk.applied], asks, self._history_events)
-            lists = scoring.lists(self._top_k, RECIPES[NEXT].rules_for(self._exclude_seen), self._asking_gap_s, moment)
+            rules = self._rules_of(RECIPES[NEXT], availability)
+            lists = scoring.lists(self._top_k, rules, self._asking_gap_s, moment)
             decision.outcomes.rebuilt_users = scoring.rebuilt_users
             decision.outcomes.unknown_items = scoring.unknown_items
         version = POPULARITY if model is None else model.version
-        self._recommend(version, events, asks, lists, generated_at, decision, live, moment)
+        named = availability.snapshot(version, moment)
+        self._recommend(version, events, asks, lists, generated_at, decision, live, named)
         for key, walk in walks.items():
             if walk.applied:
                 before = walk.history[walk.given - 1].timestamp if walk.given else 0.0
@@ -189,6 +194,7 @@ class Recommender:
         generated_at: float,
         moment: Moment | None = None,
         signals: SignalReading | None = None,
+        availability: Availability | None = None,
     ) -> list[Recommendation]:
         """List what each request asks for, in their order; no state is changed, and nothing is counted.
 
@@ -197,6 +203,7 @@ class Recommender:
         without a state gets the list of a user without events: what `moment` says of everyone, and nothing excluded.
         The other recipes read `signals`. Raises BadRecord for a recipe that is unknown.
         """
+        availability = availability or Availability()
         walks: dict[UserKey, Walk] = {}
         asks: list[Ask] = []
         at = [sourced.now if sourced.request.at is None else sourced.request.at for sourced in requests]
@@ -217,15 +224,16 @@ class Recommender:
             half_lives_s: list[float] = []
             if recipe.scores is None:
                 version = POPULARITY if model is None else model.version
-                lists = self._next_lists(model, popularity, some, [at[number] for number in numbers], places, moment)
-                snapshot_id, snapshot = moment.named(version) if moment is not None else (None, None)
+                times = [at[number] for number in numbers]
+                lists = self._next_lists(model, popularity, some, times, places, moment, availability)
+                snapshot_id, snapshot = availability.snapshot(version, moment)
             else:
                 version, reading = POPULARITY, signals or SignalReading(SignalTable(SignalRules(), ()), 0.0)
                 had = [_had(ask) for ask in some]
-                rules = recipe.rules_for(self._exclude_seen)
+                rules = self._rules_of(recipe, availability)
                 lists = lists_by(recipe, asked, had, places, signals=reading, rules=rules)
                 half_lives_s = recipe.half_lives_for(reading.table.rules, asked)
-                snapshot_id, snapshot = reading.named(version)
+                snapshot_id, snapshot = availability.snapshot(version, reading)
             for place, (number, items) in enumerate(zip(numbers, lists, strict=True)):
                 request, _, _, origin = requests[number]
                 answers[number] = Recommendation(
@@ -254,13 +262,17 @@ class Recommender:
         at: Sequence[float],
         places: Sequence[int],
         moment: Moment | None,
+        availability: Availability,
     ) -> list[list[RankedItem]]:
         if model is None:
-            return [self._popular(ask, popularity, k) for ask, k in zip(asks, places, strict=True)]
+            return [self._popular(ask, popularity, k, availability) for ask, k in zip(asks, places, strict=True)]
         walks = list(dict.fromkeys(ask.walk for ask in asks if ask.walk.history))
         scoring = Scoring(model, walks, asks, self._history_events)
         gaps_s = np.array(at) - [ask.pending.timestamp for ask in asks]
-        return scoring.lists(np.array(places), RECIPES[NEXT].rules_for(self._exclude_seen), gaps_s, moment)
+        return scoring.lists(np.array(places), self._rules_of(RECIPES[NEXT], availability), gaps_s, moment)
+
+    def _rules_of(self, recipe: Recipe, availability: Availability) -> tuple[MaskRule, ...]:
+        return (*recipe.rules_for(self._exclude_seen), *availability.rules)
 
     def _asked(self, number: int, walk: Walk, at: float) -> Ask:
         """Ask without an event; the session is the one that an event at that time would go on with."""
@@ -298,10 +310,15 @@ class Recommender:
         decision.rejects.append((number, placement.value, detail))
 
     def _popular(
-        self, ask: Ask, popularity: Popularity, places: int, taken: Mapping[str, int] | None = None
+        self,
+        ask: Ask,
+        popularity: Popularity,
+        places: int,
+        availability: Availability,
+        taken: Mapping[str, int] | None = None,
     ) -> list[RankedItem]:
-        seen = _had(ask) if self._exclude_seen else set()
-        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, seen, taken)]
+        left_out = availability.unavailable.union(_had(ask) if self._exclude_seen else ())
+        return [RankedItem(item_id, float(count)) for item_id, count in popularity.top(places, left_out, taken)]
 
     def _recommend(
         self,
@@ -312,11 +329,11 @@ class Recommender:
         generated_at: float,
         decision: Decision,
         live: LiveItems | None,
-        moment: Moment | None,
+        named: tuple[str | None, SignalSnapshot | None],
     ) -> None:
         """Write the lists, and look whether users took what they had been given before."""
         outcomes, recommendations = decision.outcomes, decision.recommendations
-        signals, snapshot = moment.named(version) if moment is not None else (None, None)
+        signals, snapshot = named
         for ask, items in zip(asks, lists, strict=True):
             event, _, _, _, origin = events[ask.number]
             walk = ask.walk

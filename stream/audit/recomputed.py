@@ -12,6 +12,7 @@ from models.recommending.recipes import NEXT, RECIPES, Recipe, recipe_of
 from models.records import POPULARITY, BadRecord, Request, decode_asker, rec_id, session_key
 from models.users.state import HistoryEvent
 from models.weights import ServingModel
+from stream.audit.availability import ItemHistory
 from stream.audit.events import Replayed
 from stream.audit.lists import Given, Lists, Place, why_misshapen, why_not_popular
 from stream.audit.models import PublishedModels
@@ -44,6 +45,7 @@ class ListCheck:
         lists: Lists,
         models: PublishedModels,
         signal_history: SignalHistory,
+        item_history: ItemHistory,
         rules: ListRules,
         report: AuditReport,
     ) -> None:
@@ -51,6 +53,7 @@ class ListCheck:
         self._lists = lists
         self._models = models
         self._signal_history = signal_history
+        self._item_history = item_history
         self._rules = rules
         self._report = report
         histories = [replay.histories.values() for replay in replayed.by_partition.values()]
@@ -171,7 +174,11 @@ class ListCheck:
         """Check lists; each is right if it is what one of its jobs comes to."""
         by_maker: dict[tuple[str, str], list[Sequence[Job]]] = {}
         for jobs in cases:
-            by_maker.setdefault((jobs[0].given.recipe, jobs[0].given.version), []).append(jobs)
+            given = jobs[0].given
+            if why := self._why_unavailable(given):
+                self._wrong(given, why)
+            else:
+                by_maker.setdefault((given.recipe, given.version), []).append(jobs)
         for (recipe, version), of_version in by_maker.items():
             model = self._models.by_version.get(version)
             if RECIPES[recipe].scores is not None:
@@ -207,10 +214,20 @@ class ListCheck:
         return set.intersection(*(seen(history[: job.events]) for job in jobs))
 
     def _check_without_signals(self, model: ServingModel, cases: Sequence[Sequence[Job]]) -> None:
+        by_items: dict[tuple[int, ...], list[Sequence[Job]]] = {}
+        for jobs in cases:
+            given = jobs[0].given
+            if given.signals is not None and (why := self._why_unnamed(given)):
+                self._report.skip("lists", why)
+            else:
+                by_items.setdefault(tuple(self._items_of(given)), []).append(jobs)
+        for some in by_items.values():
+            self._check_with_rules(model, some, self._rules_of(some[0][0].given))
+
+    def _check_with_rules(self, model: ServingModel, cases: Sequence[Sequence[Job]], rules: Sequence[MaskRule]) -> None:
         found: dict[int, list[str]] = {}
         for batch in asked_by(model, self._replayed, [job for jobs in cases for job in jobs]):
             with_events = [one for one in batch if one.history]
-            rules = RECIPES[NEXT].rules_for(self._rules.exclude_seen)
             for job, why in compare(model, with_events, rules) if with_events else ():
                 found.setdefault(id(job.given), []).append(why)
             for one in batch:
@@ -268,7 +285,22 @@ class ListCheck:
         self._settle([jobs for of_snapshot in drawn.values() for jobs in of_snapshot], found)
 
     def _rules_of(self, given: Given) -> tuple[MaskRule, ...]:
-        return RECIPES[given.recipe].rules_for(self._rules.exclude_seen)
+        rules = RECIPES[given.recipe].rules_for(self._rules.exclude_seen)
+        return (*rules, *self._item_history.at(self._items_of(given)).rules)
+
+    def _items_of(self, given: Given) -> list[int]:
+        """Return up to where a list knows the records of `items`; nothing if it does not say so."""
+        named = self._lists.snapshots.get(given.signals or "")
+        return named[1].items if named else []
+
+    def _why_unavailable(self, given: Given) -> str:
+        """Return how a list is not of the items that were available, "" if it is, or if that is not known."""
+        offsets = self._items_of(given)
+        if (given.signals and given.signals not in self._lists.snapshots) or self._item_history.why_gone(offsets):
+            return ""
+        if named := self._item_history.at(offsets).unavailable.intersection(given.items):
+            return f"names what is not available: {sorted(named)}"
+        return self._item_history.why_stale(given, offsets)
 
     def _history_of(self, given: Given) -> list[HistoryEvent]:
         return self._replayed.by_partition[given.partition].histories.get(given.user_id, [])
@@ -280,7 +312,8 @@ class ListCheck:
         version, snapshot = self._lists.snapshots.get(given.signals, ("", None))
         if snapshot is None or version != given.version:
             return "the list that says what their signals were is gone"
-        return self._signal_history.why_gone(snapshot)
+        gone = self._signal_history.why_gone(snapshot) if snapshot.offsets else ""
+        return gone or self._item_history.why_gone(snapshot.items)
 
     def _settle(self, cases: Iterable[Sequence[Job]], found: Mapping[int, Sequence[str]]) -> None:
         for jobs in cases:

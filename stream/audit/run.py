@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.facts.schema import Schema
 from models.items.signals import SignalRules
 from models.records import Topics
 from models.sessions import SessionRules
+from stream.audit.availability import ItemHistory
 from stream.audit.events import check_events, dead_letters, failed_events, replay_log
 from stream.audit.lists import sort_lists
 from stream.audit.marks import mark_epochs
@@ -40,6 +42,7 @@ class Logs:
     transitions: Log
     signals: Log
     models: Log
+    items: Log = field(default_factory=Log)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Settings:
     lists: ListRules = field(default_factory=ListRules)
     signal_rules: SignalRules = field(default_factory=SignalRules)
     origins: Origins = field(default_factory=lambda: Origins(b""))
+    items_schema: Schema | None = None
 
 
 async def audit(
@@ -62,6 +66,7 @@ async def audit(
     asking_gap_s: float = 0.0,
     signal_rules: SignalRules | None = None,
     signing_key: bytes | None = None,
+    items_schema: Schema | None = None,
     data_dirs: Sequence[Path] = (),
     progress: Callable[[str], None] = lambda what: None,
 ) -> AuditReport:
@@ -77,6 +82,7 @@ async def audit(
         lists=ListRules(top_k, exclude_seen, asking_gap_s),
         signal_rules=signal_rules or SignalRules(),
         origins=await origins_for(signing_key, topics, options),
+        items_schema=items_schema,
     )
     progress("waiting until the workers have committed what the inputs have now")
     cut = await reach(options, topics.app_id, [topics.interactions, topics.requests])
@@ -85,7 +91,7 @@ async def audit(
     # what is caused before what causes it: items' records, states, transitions; all of it before the events
     for name in (
         *("recommendations", "dead_letters", "sessions", "user_states", "signals", "item_states", "transitions"),
-        *("models", "requests", "interactions"),
+        *("models", "items", "requests", "interactions"),
     ):
         progress(f"reading {getattr(topics, name)}")
         read[name] = await read_topic(options, getattr(topics, name))
@@ -121,7 +127,8 @@ def compare(
     check_sessions(logs.sessions, replayed, report)
     progress("comparing the lists")
     signal_history = SignalHistory(logs.signals, settings.signal_rules)
-    check = ListCheck(replayed, lists, models, signal_history, settings.lists, report)
+    item_history = ItemHistory(logs.items, settings.items_schema)
+    check = ListCheck(*(replayed, lists, models, signal_history, item_history), settings.lists, report)
     check.check_events()
     check.check_requests(logs.requests, cut, dead)
     progress("comparing the items' signals")

@@ -32,7 +32,7 @@ class SignalHistory:
     def __init__(self, log: Log, rules: SignalRules) -> None:
         self.rules = rules
         self._partitions = [
-            _Partition(records, log.ends[partition], _whole_from(records, log.begins[partition], log.ends[partition]))
+            _Partition(records, log.ends[partition], whole_from(records, log.begins[partition], log.ends[partition]))
             for partition, records in sorted(log.records.items())
         ]
 
@@ -92,7 +92,7 @@ class SignalHistory:
         table.put(records)
 
 
-def _whole_from(records: Sequence[Record], begin: int, end: int) -> int:
+def whole_from(records: Sequence[Record], begin: int, end: int) -> int:
     """Find from which offset on the newest record of every item is still there.
 
     Compaction up to an offset removes what was written over before that offset, so a table up to there or beyond

@@ -72,6 +72,7 @@ def audit(
             asking_gap_s=worker.asking_gap_s,
             signal_rules=worker.signal_rules,
             signing_key=worker.signing_key,
+            items_schema=worker.schema_of("items"),
             data_dirs=data_dir or (),
             progress=note,
         )

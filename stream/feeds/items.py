@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from aiokafka import TopicPartition
 
 from models.items.facts import FactTable
+from models.recommending.availability import Availability
 from stream.feeds.item_topic import ItemTopic, changes_of
 from stream.process.retrying import Retries, retried
 from stream.source.log_reader import Record, log_reader, read_stretch
@@ -20,10 +21,11 @@ REST_S = 0.1  # many changes a second are taken over together: each time the tab
 
 
 class ItemFeed:
-    """All items' facts, taken over as they come: `facts` is read once a batch."""
+    """All items' facts, taken over as they come; `availability`, which is theirs, is read once a batch."""
 
     def __init__(self, topic: ItemTopic, telemetry: Telemetry) -> None:
         self.facts = FactTable()
+        self.availability = Availability()
         self._topic = topic
         self._telemetry = telemetry
         self._caught_up = asyncio.Event()
@@ -74,6 +76,6 @@ class ItemFeed:
         return facts.updated(changes_of(records, self._topic.schema), tuple(offsets))
 
     def _adopt(self, facts: FactTable) -> None:
-        self.facts = facts
+        self.facts, self.availability = facts, Availability(facts.unavailable, facts.offsets)
         self._telemetry.items_known.set(len(facts.row_of_item))
         self._telemetry.items_unavailable.set(len(facts.unavailable))

@@ -13,6 +13,7 @@ from models.recommending.recommender import Recommender
 from models.records import BadRecord, Recommendation, Request, Topics, decode_asker, encode, rec_id
 from models.users.walk import SourcedRequest
 from stream.faust_patches.delivery import Batch, BatchApp
+from stream.feeds.items import ItemFeed
 from stream.feeds.signals import SignalFeed
 from stream.source.log_reader import Record
 from stream.stages.dead_letters import send_dead_letters
@@ -49,6 +50,7 @@ class RequestStage:
         users: UserStage,
         recommender: Recommender,
         signal_feed: SignalFeed,
+        item_feed: ItemFeed,
         telemetry: Telemetry,
         topics: Topics,
         partitions: int,
@@ -59,6 +61,7 @@ class RequestStage:
         self._users = users
         self._recommender = recommender
         self._signal_feed = signal_feed
+        self._item_feed = item_feed
         self._telemetry = telemetry
         self._topics = topics
         self._partitions = partitions
@@ -102,6 +105,7 @@ class RequestStage:
         asked.answers = self._recommender.answer(
             *(model, self._users.popularity, states, requests, time.time(), moment),
             signals=self._signal_feed.reading(),
+            availability=self._item_feed.availability,
         )
         return asked
 

@@ -29,6 +29,7 @@ from models.weights import ServingModel
 from stream.faust_patches.changelog import Changelog
 from stream.faust_patches.delivery import Batch, BatchApp
 from stream.faust_patches.pending_states import PendingStates
+from stream.feeds.items import ItemFeed
 from stream.feeds.signals import SignalFeed
 from stream.source.stream_clock import StreamClock
 from stream.stages.dead_letters import send_dead_letters
@@ -72,6 +73,7 @@ class UserStage:
         changelog: Changelog,
         recommender: Recommender,
         signal_feed: SignalFeed,
+        item_feed: ItemFeed,
         clock: StreamClock,
         telemetry: Telemetry,
         topics: Topics,
@@ -83,6 +85,7 @@ class UserStage:
         self._changelog = changelog
         self._recommender = recommender
         self._signal_feed = signal_feed
+        self._item_feed = item_feed
         self._clock = clock
         self._telemetry = telemetry
         self._topics = topics
@@ -144,6 +147,7 @@ class UserStage:
 
     def _decide(self, batch: Batch) -> Decided:
         model, moment = self._signal_feed.serving or (None, None)  # read once: a batch has one set of weights
+        availability = self._item_feed.availability
         intake = take_in(batch)
         # partitions that were added to the topic have no states
         users = {partition: keys for partition, keys in intake.users().items() if partition < self._partitions}
@@ -155,7 +159,11 @@ class UserStage:
         here = [pair for index, pair in enumerate(intake.events) if index not in forwards]
 
         def decide(events: Sequence[SourcedEvent]) -> Decision:
-            return self._recommender.decide(model, self.popularity, held, events, time.time(), moment, live=self._live)
+            return self._recommender.decide(
+                *(model, self.popularity, held, events, time.time(), moment),
+                live=self._live,
+                availability=availability,
+            )
 
         epoch_of = self._app.epoch_of
         events = [

@@ -118,8 +118,8 @@ def several() -> None:
             del decision.sessions[key]
         return decision
 
-    def answering(self: Recommender, *given: Any) -> list[Recommendation]:
-        answers = answer(self, *given)
+    def answering(self: Recommender, *given: Any, **more: Any) -> list[Recommendation]:
+        answers = answer(self, *given, **more)
         for number, (sourced, made) in enumerate(zip(given[3], answers, strict=True)):
             had = given[2][sourced.partition, sourced.request.user_id].history[-1].item_id
             answers[number] = msgspec.structs.replace(made, items=[RankedItem(had, 9.0), *made.items[1:]])

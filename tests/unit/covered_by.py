@@ -48,6 +48,7 @@ COVERED_BY = {
     "stream/doctor/finding.py": "tests/unit/stream/doctor/test_limits.py",
     "stream/faust_patches/consumer_client.py": "tests/integration/test_source_topics.py",
     "stream/faust_patches/consumer_thread.py": "tests/integration/test_records.py",
+    "stream/feeds/items.py": "tests/unit/stream/feeds/test_item_topic.py",
     "stream/files/bad_file.py": "tests/unit/stream/commands/test_bad_files.py",
     "stream/files/ids.py": "tests/unit/stream/commands/test_evaluate.py",
     "stream/files/layout.py": "tests/unit/stream/files/test_events.py",

@@ -18,6 +18,7 @@ from models.items import signals
 from models.items.signal_reading import SignalReading
 from models.items.signal_table import SignalTable
 from models.items.signals import NOTHING, SignalRules
+from models.recommending.availability import Availability
 from models.recommending.popularity import Popularity
 from models.recommending.recommender import Decision, Recommender
 from models.recommending.scoring import Moment
@@ -54,7 +55,7 @@ EVERY_S = 67.0  # between two events
 BATCH = 8
 NAMES = (
     *("interactions", "requests", "recommendations", "dead_letters", "sessions"),
-    *("user_states", "item_states", "transitions", "signals", "models"),
+    *("user_states", "item_states", "transitions", "signals", "models", "items"),
 )
 
 
@@ -153,9 +154,16 @@ class Play:
     """Workers' code on events, batch by batch; signals are taken over after every second one, trends read later."""
 
     def __init__(
-        self, rules: SignalRules | None = None, *, popular: bool = False, recipes: Sequence[tuple[str, str | None]] = ()
+        self,
+        rules: SignalRules | None = None,
+        *,
+        popular: bool = False,
+        recipes: Sequence[tuple[str, str | None]] = (),
+        items: str = "",
     ) -> None:
         self.made = Made()
+        self._item_records = items  # withdraw items and announce them again: "known" to the worker, or "ignored"
+        self._availability = Availability()
         self._recipes = recipes  # and windows, that are asked for after every batch, beside `next`
         self.model: ServingModel | None = None
         self._recommender, self._popularity = Recommender(SessionRules()), Popularity()
@@ -188,6 +196,8 @@ class Play:
                 event = Event(user, f"item-{rnd.randrange(ITEMS + 2)}", at, "click", 1.0)
                 events.append(self._send(event, at))
                 sent += 1
+            if self._item_records:
+                self._change_item(number, at)
             self._decide(events, at + 1.0)
             if number % 2:
                 self._take_over(at + 2.0, trends=number % 4 == 1)
@@ -201,9 +211,20 @@ class Play:
         source = Source(TOPICS.interactions, partition, offset)
         return SourcedEvent(event, partition, offset, at, source)
 
+    def _change_item(self, number: int, at: float) -> None:
+        item_id = f"item-{number * 7 % 5}"
+        value = [None, b'{"item_id":"%s"}' % item_id.encode(), b"?"][number % 3 if number > 5 else 0]
+        self.made.append("items", home_of(item_id, PARTITIONS), item_id.encode(), value, at)
+        if self._item_records == "known":
+            unavailable = self._availability.unavailable - {item_id} | ({item_id} if value is None else set())
+            offsets = tuple(self.made.ends.get(("items", partition), 0) for partition in range(PARTITIONS))
+            self._availability = Availability(unavailable, offsets)
+
     def _decide(self, events: list[SourcedEvent], at: float) -> None:
         made = self.made
-        decision = self._recommender.decide(self.model, self._popularity, self._states, events, at, self._moment)
+        decision = self._recommender.decide(
+            *(self.model, self._popularity, self._states, events, at, self._moment), availability=self._availability
+        )
         for item_id, times in Counter(each.event.item_id for each in events).items():
             self._popularity.add(item_id, times)
         self._states |= decision.states
@@ -251,21 +272,26 @@ class Play:
         (answer,) = self._recommender.answer(
             *(self.model, self._popularity, self._states, [sourced], at + 0.1, self._moment),
             signals=SignalReading(self._table, at),
+            availability=self._availability,
         )
         self.made.append("recommendations", partition, request.user_id.encode(), encode(answer), at)
 
 
 def made(
-    rules: SignalRules | None = None, *, popular: bool = False, recipes: tuple[tuple[str, str | None], ...] = ()
+    rules: SignalRules | None = None,
+    *,
+    popular: bool = False,
+    recipes: tuple[tuple[str, str | None], ...] = (),
+    items: str = "",
 ) -> Made:
     """Give what became of 240 events under one model, or under none; each time for its own use."""
-    right = _played(rules, popular, recipes)
+    right = _played(rules, popular, recipes, items)
     records = {name: {p: list(held) for p, held in of_topic.items()} for name, of_topic in right.records.items()}
     return Made(records, dict(right.begins), dict(right.ends))
 
 
 @functools.cache
-def _played(rules: SignalRules | None, popular: bool, recipes: tuple[tuple[str, str | None], ...]) -> Made:
-    play = Play(rules, popular=popular, recipes=recipes)
+def _played(rules: SignalRules | None, popular: bool, recipes: tuple[tuple[str, str | None], ...], items: str) -> Made:
+    play = Play(rules, popular=popular, recipes=recipes, items=items)
     play.play(240)
     return play.made
