@@ -31,7 +31,7 @@ def signal_record(offset: int, item_id: str, count: float, partition: int = 0) -
 
 
 def count_of(feed: SignalFeed, item_id: str) -> float:
-    return float(2.718281828459045 ** feed._table.levels(feed._table.row(item_id))[0])
+    return float(2.718281828459045 ** feed._table._levels[0, feed._table.row(item_id)])
 
 
 async def test_a_table_says_up_to_where_it_has_every_record(feed: SignalFeed) -> None:
