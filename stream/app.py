@@ -318,7 +318,7 @@ class StreamWorker:
                 return retries.why
         member = self.app.batch_consumer.thread.member
         if member is None or not member.broker_answers:
-            return "the consumer group's coordinator does not answer"
+            return "no broker answers as the consumer group's coordinator"
         if member.retries.why:
             return member.retries.why
         if not all(changelog.last_known for changelog in self._changelogs.values()):
