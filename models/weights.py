@@ -21,11 +21,11 @@ import torch
 from models.catalogue import Catalogue
 from models.config import ModelConfig
 from models.encoders.hrnn import HRNNConfig
+from models.encoders.registry import ENCODERS
 from models.model import Model
 from models.records import BadRecord
 
 SCHEMA = 2  # 1 weighed what follows and what was had by a number each
-ARCHITECTURE = "hrnn"
 CHUNK_BYTES = 512 * 1024  # Kafka takes records up to 1 MiB unless told otherwise
 MAX_BLOB_BYTES = 2 << 30  # ten million items of 43 floats, twice: beyond, a manifest is wrong or hostile
 POINTER_KEY = b"current"
@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     data_watermark: float  # time of the newest event that was trained on
     data_offsets: dict[str, int]  # partition of `sessions` -> offset that was read up to
     schema: int = SCHEMA
-    architecture: str = ARCHITECTURE
+    architecture: str = HRNNConfig.architecture  # the encoder's; also of a manifest that does not name one
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -151,6 +151,7 @@ def describe(
         trained_at=trained_at,
         data_watermark=data_watermark,
         data_offsets=dict(data_offsets),
+        architecture=config.architecture,
     )
 
 
@@ -167,8 +168,8 @@ def decode_manifest(value: bytes) -> Manifest:
         raise BadWeights("bad_manifest", str(error)) from None
     if manifest.schema != SCHEMA:
         raise BadWeights("schema", f"schema {manifest.schema}; this reader knows {SCHEMA}")
-    if manifest.architecture != ARCHITECTURE:
-        raise BadWeights("architecture", f"{manifest.architecture!r}; this reader knows {ARCHITECTURE!r}")
+    if manifest.architecture not in ENCODERS:
+        raise BadWeights("architecture", f"{manifest.architecture!r}; this reader knows {', '.join(ENCODERS)}")
     if not _VERSION.fullmatch(manifest.version):
         raise BadWeights("bad_manifest", f"version {manifest.version!r}")
     if not 0 < manifest.size_bytes <= MAX_BLOB_BYTES:
@@ -202,7 +203,7 @@ def unpack(manifest: Manifest, blob: bytes) -> ServingModel:
     if hashlib.sha256(blob).hexdigest() != manifest.sha256:
         raise BadWeights("sha256", "the bytes are not those that the manifest describes")
     try:
-        config = HRNNConfig.from_dict(manifest.config)
+        config = ENCODERS[manifest.architecture].from_dict(manifest.config)
     except ValueError as error:
         raise BadWeights("config", str(error)) from None
     try:

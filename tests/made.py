@@ -10,6 +10,7 @@ from kafka import KafkaProducer
 
 from models import weights
 from models.catalogue import Catalogue
+from models.config import ModelConfig
 from models.encoders.hrnn import HRNNConfig
 from models.items.signals import SignalRules
 from models.model import Model
@@ -26,6 +27,7 @@ def made_model(
     hidden: int = 43,
     rules: SignalRules | None = None,
     names: list[str] | None = None,
+    kind: type[ModelConfig] = HRNNConfig,
 ) -> tuple[Manifest, bytes]:
     """Make a model that has learned nothing, for items `item-0` … (or `names`) and the event type `click`.
 
@@ -40,7 +42,7 @@ def made_model(
             "terms": tuple(TERMS),
         }
     )
-    config = HRNNConfig(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]
+    config = kind(n_items=n_items, n_event_types=1, hidden_dimension=hidden, **known)  # type: ignore[arg-type]
     catalogue = Catalogue(names or [f"item-{n}" for n in range(n_items)], ["click"], 2.0, 1.4)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

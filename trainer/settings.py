@@ -6,11 +6,12 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.items.signals import SignalRules
 from models.records import Topics
+from models.sessions import SessionRules
 from trainer.kafka_access import KafkaAccess
 
 
@@ -27,6 +28,10 @@ class FittingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HRNN_", frozen=True, extra="forbid")
 
+    encoder: str = Field(
+        default="hrnn",
+        description="network from events to a state: hrnn, rnn, hgru, or another of models/encoders/registry.py",
+    )
     hidden_dimension: int = Field(
         default=64,
         ge=1,
@@ -91,6 +96,16 @@ class FittingSettings(BaseSettings):
         "609,000 events of 11,500 items took 917 s on two busy cores",
     )
     control: bool = Field(default=True, description="feed the gaps between events to the model; false: a plain RNN")
+    user_state: Literal["init", "all"] = Field(
+        default="init",
+        description="of an encoder with sessions (hgru): the user's state starts each session, or is also an input to "
+        "each of its steps",
+    )
+    gap_s: float = Field(
+        default=SessionRules.gap_s,
+        gt=0,
+        description="silence in s that ends a session, for an encoder with sessions; the workers should have the same",
+    )
     net: bool = Field(default=True, description="score items from the state; false: states only weigh the signals")
     tied: bool = Field(default=True, description="one matrix for input and output items: half as many weights")
     half_lives_s: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
@@ -132,6 +147,15 @@ class FittingSettings(BaseSettings):
     )
     seed: int = Field(default=0, description="the same data, seed and machine give the same weights")
     train_threads: int = Field(default=2, ge=1, description="threads that score the catalogue; the rest uses one")
+
+    @field_validator("encoder")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        from models.encoders.registry import ENCODERS  # not before it is needed: it loads torch, for a second
+
+        if name not in ENCODERS:
+            raise ValueError(f"encoder {name!r} is none of {', '.join(ENCODERS)}")
+        return name
 
     @model_validator(mode="after")
     def _percentiles_in_order(self) -> FittingSettings:

@@ -42,6 +42,7 @@ class EncoderSpec:
     state_width: int  # S, float32 numbers
     control_bounds_s: tuple[float, ...] = ()  # of the gap levels; none: every gap has level 0
     session_gap_s: float = SessionRules.gap_s  # a longer gap ends a session
+    kept: bool = True  # with the user; else each batch replays it from the retained history, beyond which no step looks
 
     @property
     def state_bytes(self) -> int:

@@ -79,21 +79,23 @@ class Scoring:
         self.unknown_items = int(np.count_nonzero(self._pending_rows == 0))
         moved = [walk for walk in walks if walk.applied]
         counts = [len(walk.history) - 1 - walk.first for walk in moved]
-        hs = model.model.encoder.spec.encode(waves.after([walk.sequence for walk in moved], counts))
+        spec = model.model.encoder.spec
+        hs = spec.encode(waves.after([walk.sequence for walk in moved], counts))
         for walk, count, h in zip(moved, counts, hs, strict=True):
-            walk.h = h
-            walk.h_events += count
+            if spec.kept:
+                walk.h, walk.h_events = h, walk.h_events + count
             walk.model_version = model.version
 
     def _begin(self, waves: Waves, walk: Walk, history_events: int) -> None:
         """Go on from the user's hidden state, or from the retained history if other weights made that."""
         history, state = walk.history, walk.state
-        width = self._model.model.encoder.spec.state_bytes
-        if state is not None and state.model_version == self._model.version and len(state.h) in (0, width):
+        spec = self._model.model.encoder.spec
+        made_by_us = state is not None and state.model_version == self._model.version
+        if state is not None and made_by_us and spec.kept and len(state.h) in (0, spec.state_bytes):
             h, walk.first, walk.h_events = state.h, max(0, walk.given - 1), state.h_events
         else:
             h, walk.first, walk.h_events = b"", max(0, walk.given - history_events), 0
-            self.rebuilt_users += walk.given > 0 and walk.applied > 0
+            self.rebuilt_users += walk.given > 0 and walk.applied > 0 and (spec.kept or not made_by_us)
         walk.sequence = waves.add(h, history, walk.rows, walk.first, len(history) - 1 - walk.first)
 
     def _depths(self, waves: Waves) -> list[tuple[int, int]]:

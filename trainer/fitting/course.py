@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.control import DEFAULT_BOUNDS_S
 from models.encoders.encoder import StepInputs
-from models.encoders.hrnn import HRNNConfig
 from models.model import Model
-from models.terms.registry import TERMS, in_order
 from trainer.data.histories import Histories, Ints
 from trainer.fitting import warm_start
+from trainer.fitting.config import config_of
 from trainer.fitting.descent import Descent
 from trainer.fitting.encoding import build_catalogue, encode
 from trainer.fitting.lanes import Chunk, Lanes
@@ -76,18 +74,7 @@ class Course:
         self._cross_entropy = CatalogueCrossEntropy(settings.train_threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.catalogue = build_catalogue(histories, np.flatnonzero(known))
-        config = HRNNConfig(
-            n_items=len(self.catalogue.item_ids),
-            n_event_types=len(self.catalogue.event_types),
-            hidden_dimension=settings.hidden_dimension,
-            layers=settings.layers,
-            dropout=settings.dropout,
-            control_bounds_s=DEFAULT_BOUNDS_S if settings.control else (),
-            tied=settings.tied,
-            half_lives_s=settings.half_lives_s,
-            successor_half_life_s=settings.successor_half_life_s,
-            terms=in_order((name for name in TERMS if name not in settings.terms_left_out), settings),
-        )
+        config = config_of(settings, self.catalogue)
         self.model = Model(config)
         encoded = encode(histories, self.catalogue, self.model.encoder.spec)
         rows = encoded.inputs.item_idx.numpy()

@@ -17,8 +17,6 @@ LEAST_RISE = 20  # steps, or a log of some thousand events is at the full rate b
 HASTE = 10.0  # of the signals' weights: a few numbers for all items, that every step tells the direction of
 MEMORY = 0.5  # of an epoch's steps are averaged over; a whole one's stops an epoch later for as good a model
 
-_SHARED = ("weight_ih", "weight_hh", "out.weight")  # how the names end of matrices that all items share
-
 
 class Descent:
     """Follows gradients for a known number of epochs, its rate falling to nothing, or for as long as it is worth it.
@@ -39,7 +37,7 @@ class Descent:
         named = dict(model.named_parameters())
         mixture = [name for name in named if name.startswith("mixture")]
         # of items and types nothing decays: those seen once would fade between their epochs
-        shared = [name for name in named if weight_decay and name.endswith(_SHARED)]
+        shared = [name for name in _shared(model) if weight_decay and name not in mixture]
         others = [name for name in named if name not in (*mixture, *shared)]
         groups = [
             {"params": [named[name] for name in names], "share": share, "weight_decay": decay}
@@ -86,3 +84,9 @@ class Descent:
             return 1.0
         done = min((self._taken - self._rise) / max(self._steps - self._rise, 1), 1.0)
         return max(0.5 + 0.5 * math.cos(math.pi * done), 0.001)
+
+
+def _shared(model: Model) -> list[str]:
+    """Name the matrices that all items and types share."""
+    embedded = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    return [name for name, weight in model.named_parameters() if weight.ndim > 1 and name not in embedded]

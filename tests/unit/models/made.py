@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from models.catalogue import Catalogue
+from models.config import ModelConfig
 from models.encoders.hrnn import HRNNConfig
 from models.model import Model
 from models.records import Event, Request, Source
@@ -19,12 +20,19 @@ torch.set_num_threads(1)
 
 
 def serving(
-    n_items: int = 30, *, version: str = "v1", hidden: int = 7, layers: int = 1, seed: int = 0, signals: bool = False
+    n_items: int = 30,
+    *,
+    version: str = "v1",
+    hidden: int = 7,
+    seed: int = 0,
+    signals: bool = False,
+    kind: type[ModelConfig] = HRNNConfig,
+    **fields: Any,
 ) -> ServingModel:
     """A model with random weights, packed and unpacked as one that serves is."""
     shape: dict[str, Any] = {"half_lives_s": (3600.0,), "successor_half_life_s": 3600.0, "terms": tuple(TERMS)}
     catalogue = Catalogue([f"item-{n}" for n in range(n_items)], ["click", "buy"], 3.0, 2.0)
-    config = HRNNConfig(n_items, 2, hidden_dimension=hidden, layers=layers, **(shape if signals else {}))
+    config = kind(n_items, 2, hidden_dimension=hidden, **(shape if signals else {}), **fields)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Model(config)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.encoders.hgru import HGRUConfig
 from models.items.signals import NOTHING, ItemSignals, SignalRules, apply, transitions
 from models.oracle import Outcome, Replay, fell_out, forward_state, list_for, replay
 from models.recommending.popularity import Popularity
@@ -29,7 +30,9 @@ from tests.unit.models.made import serving, sourced
 OLD = serving(25, version="old", seed=1)
 NEW = serving(30, version="new", seed=2)  # other weights of the same width, more items
 TALL = serving(30, version="tall", seed=3, layers=2)  # of another width
-MODELS = {"": None, "old": OLD, "new": NEW, "tall": TALL}
+HGRU = serving(30, version="hgru", seed=4, kind=HGRUConfig)  # of another encoder
+HGRU_ALL = serving(30, version="hgru-all", seed=5, kind=HGRUConfig, user_state="all", layers=2, session_gap_s=600.0)
+MODELS = {"": None, **{model.version: model for model in (OLD, NEW, TALL, HGRU, HGRU_ALL)}}
 SIGNAL_RULES = SignalRules()
 TOLERANCE = 1e-5
 PLACES = 6
@@ -83,7 +86,7 @@ def cases(draw: st.DrawFn) -> Case:
     history_events = draw(st.sampled_from([3, 5, 100]))
     session_events = draw(st.sampled_from([n for n in (2, 3, 100) if n <= history_events]))
     gap = draw(st.sampled_from([0.0, 60.0, 1e6]))
-    new = draw(st.sampled_from([NEW, NEW, TALL]))
+    new = draw(st.sampled_from([NEW, NEW, TALL, HGRU, HGRU_ALL]))
     earlier_items = draw(st.sampled_from([1, 4, 500]))
     return Case(log, model_from, swap_from, new, cuts, rewinds, history_events, earlier_items, session_events, gap)
 

@@ -8,7 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.config import ModelConfig
+from models.encoders.hgru import HGRUConfig
 from models.encoders.hrnn import HRNNConfig
+from models.encoders.rnn import RNNConfig
 from models.items.signal_table import SignalTable
 from models.model import Model
 from models.recommending.popularity import Popularity
@@ -32,18 +35,30 @@ LAST = 3  # items that lead to the next one
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.integers(12, 70), st.integers(1, 2), st.sampled_from([(100, 500), (10, 4), (12, 500)]))
+@given(
+    st.integers(0, 10**6),
+    st.integers(12, 70),
+    st.integers(1, 2),
+    st.sampled_from([(100, 500), (10, 4), (12, 500)]),
+    st.sampled_from([HRNNConfig, HRNNConfig, HGRUConfig, RNNConfig]),
+)
 def test_what_an_evaluation_scores_is_what_a_worker_lists(
-    seed: int, n: int, layers: int, kept: tuple[int, int]
+    seed: int, n: int, layers: int, kept: tuple[int, int], kind: type[RNNConfig]
+) -> None:
+    check_served_is_evaluated(kind, seed, n, kept, layers=layers)
+
+
+def check_served_is_evaluated(
+    kind: type[ModelConfig], seed: int, n: int, kept: tuple[int, int] = (100, 500), **fields: Any
 ) -> None:
     """Event by event: the worker's code with its states and a table, the evaluation's with its arrays."""
     events = drawn(seed, n, users=3)
     split = split_at(from_events(events), 0.5)
     catalogue = build_catalogue(split.training(), split.training().order)
     shape: dict[str, Any] = {"half_lives_s": (3600.0, 86400.0), "successor_half_life_s": 86400.0}
-    shape |= {"terms": tuple(TERMS), "hidden_dimension": 6, "layers": layers}
+    shape |= {"terms": tuple(TERMS), "hidden_dimension": 6, **fields}
     torch.manual_seed(seed)
-    model = Model(HRNNConfig(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
+    model = Model(kind(len(catalogue.item_ids), len(catalogue.event_types), **shape)).eval()
     torch.nn.init.normal_(model.mixture.weight)
     torch.nn.init.normal_(model.bias)
     learned = Fitted(model.requires_grad_(False), catalogue, 0.0, 0.0, 0, 0.0, False)

@@ -22,7 +22,7 @@ WITHOUT_SIGNALS: dict[str, Any] = {
 
 PREDICTORS: dict[str, Callable[[FittingSettings], Predictor]] = {
     "hrnn": lambda settings: Hrnn(settings),
-    "rnn": lambda settings: Hrnn(_unless_set(without_signals(_but(settings, control=False)), WITHOUT_SIGNALS)),
+    "rnn": lambda settings: Hrnn(_unless_set(without_signals(_but(settings, encoder="rnn")), WITHOUT_SIGNALS)),
     "popularity": lambda _: popularity(),
     "recent-popularity": lambda _: recent_popularity(),
     "sims": lambda _: Counting(Sims),

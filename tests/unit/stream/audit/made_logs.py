@@ -14,6 +14,8 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from models import weights
+from models.config import ModelConfig
+from models.encoders.hrnn import HRNNConfig
 from models.items import signals
 from models.items.signal_reading import SignalReading
 from models.items.signal_table import SignalTable
@@ -143,9 +145,11 @@ def record(
     return ConsumerRecord(topic, partition, offset, int(at * 1000), 0, key, value, None, *sizes, tuple(headers))
 
 
-def model_of(version: str, rules: SignalRules | None, seed: int = 0) -> tuple[ServingModel, list[tuple[bytes, bytes]]]:
+def model_of(
+    version: str, rules: SignalRules | None, seed: int = 0, kind: type[ModelConfig] = HRNNConfig
+) -> tuple[ServingModel, list[tuple[bytes, bytes]]]:
     """Make a model -> it, and its records of the models topic."""
-    manifest, blob = made_model(ITEMS, version=version, rules=rules, seed=seed, hidden=7)
+    manifest, blob = made_model(ITEMS, version=version, rules=rules, seed=seed, hidden=7, kind=kind)
     records = [(weights.chunk_key(version, number), chunk) for number, chunk in enumerate(weights.split(blob))]
     return weights.unpack(manifest, blob), [*records, (weights.manifest_key(version), msgspec.json.encode(manifest))]
 
@@ -160,6 +164,7 @@ class Play:
         popular: bool = False,
         recipes: Sequence[tuple[str, str | None]] = (),
         items: str = "",
+        kind: type[ModelConfig] = HRNNConfig,
     ) -> None:
         self.made = Made()
         self._item_records = items  # withdraw items and announce them again: "known" to the worker, or "ignored"
@@ -173,7 +178,7 @@ class Play:
         self._moment: Moment | None = None
         self._table = SignalTable(self._rules, [])
         if not popular:
-            self.model, records = model_of("v1", rules)
+            self.model, records = model_of("v1", rules, kind=kind)
             for key, value in records:
                 self.made.append("models", 0, key, value, START)
             self._table = SignalTable(self._rules, self.model.catalogue.item_ids)
@@ -283,15 +288,22 @@ def made(
     popular: bool = False,
     recipes: tuple[tuple[str, str | None], ...] = (),
     items: str = "",
+    kind: type[ModelConfig] = HRNNConfig,
 ) -> Made:
     """Give what became of 240 events under one model, or under none; each time for its own use."""
-    right = _played(rules, popular, recipes, items)
+    right = _played(rules, popular, recipes, items, kind)
     records = {name: {p: list(held) for p, held in of_topic.items()} for name, of_topic in right.records.items()}
     return Made(records, dict(right.begins), dict(right.ends))
 
 
 @functools.cache
-def _played(rules: SignalRules | None, popular: bool, recipes: tuple[tuple[str, str | None], ...], items: str) -> Made:
-    play = Play(rules, popular=popular, recipes=recipes, items=items)
+def _played(
+    rules: SignalRules | None,
+    popular: bool,
+    recipes: tuple[tuple[str, str | None], ...],
+    items: str,
+    kind: type[ModelConfig],
+) -> Made:
+    play = Play(rules, popular=popular, recipes=recipes, items=items, kind=kind)
     play.play(240)
     return play.made

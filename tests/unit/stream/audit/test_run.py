@@ -9,6 +9,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from models.config import ModelConfig
+from models.encoders.registry import ENCODERS
 from models.items import signals
 from models.items.signals import SignalRules
 from models.records import RankedItem, SignalSnapshot, decode_recommendation, decode_session, encode, snapshot_id
@@ -69,6 +71,18 @@ def test_lists_with_signals_are_made_again_from_the_records_that_they_name(with_
     assert report.lists_with_signals == report.lists_with_signals_checked == 240 + 30
     named = [decode_recommendation(each.value) for each in with_signals.records["recommendations"][0]]
     assert any(given.snapshot and given.snapshot.newer_offsets for given in named), "no list was between two readings"
+
+
+@pytest.mark.parametrize("kind", [*ENCODERS.values()])
+def test_states_and_lists_of_every_encoder_are_made_again(kind: type[ModelConfig]) -> None:
+    run = made(RULES, kind=kind)
+    report = run.compared()
+    assert wrong(report) == {}, report.examples
+    assert report.lists_with_signals_checked == 240 + 30
+    value = run.records["user_states"][0][-1].value
+    held = state.decode(value)
+    run.change("user_states", 0, -1, value=state.encode(msgspec.structs.replace(held, h=bytes(len(held.h)))))
+    assert wrong(run.compared()) == {"wrong_states": 1}
 
 
 def test_popularity_lists_are_checked_as_far_as_they_can_be(popular: Made) -> None:
