@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,26 +11,15 @@ from models.config import ModelConfig
 from models.encoders.hgru import HGRUConfig
 from models.encoders.hrnn import HRNNConfig
 from models.encoders.rnn import RNNConfig
-from models.items.signal_table import SignalTable
 from models.model import Model
-from models.recommending.popularity import Popularity
-from models.recommending.recommender import Recommender
-from models.recommending.scoring import Moment
-from models.records import Request, Source
-from models.sessions import SessionRules
 from models.terms.registry import TERMS
-from models.users.state import UserState
-from models.users.walk import SourcedEvent, SourcedRequest
 from tests.unit.trainer.logs import drawn
-from tests.unit.trainer.made import served
+from tests.unit.trainer.served import scored
 from trainer.data import user_batches
 from trainer.data.histories import from_events
-from trainer.evaluation.hrnn import Asked, Live
 from trainer.evaluation.protocol import split_at
 from trainer.fitting.encoding import build_catalogue
 from trainer.fitting.fit import Fitted
-
-LAST = 3  # items that lead to the next one
 
 
 @settings(deadline=None, max_examples=25)
@@ -42,7 +30,7 @@ LAST = 3  # items that lead to the next one
     st.sampled_from([(100, 500), (10, 4), (12, 500)]),
     st.sampled_from([HRNNConfig, HRNNConfig, HGRUConfig, RNNConfig]),
 )
-def test_what_an_evaluation_scores_is_what_a_worker_lists(
+def test_what_an_evaluation_scores_is_what_a_worker_lists_and_an_audit_expects(
     seed: int, n: int, layers: int, kept: tuple[int, int], kind: type[RNNConfig]
 ) -> None:
     check_served_is_evaluated(kind, seed, n, kept, layers=layers)
@@ -62,39 +50,9 @@ def check_served_is_evaluated(
     torch.nn.init.normal_(model.mixture.weight)
     torch.nn.init.normal_(model.bias)
     learned = Fitted(model.requires_grad_(False), catalogue, 0.0, 0.0, 0, 0.0, False)
-    live = Live(split, model.config)
-    history_events, earlier_items = kept
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(user_batches, "HISTORY_EVENTS", history_events)
-        patch.setattr(user_batches, "EARLIER_ITEMS", earlier_items)
-        evaluation = Asked(learned, split, live, split.asked)
-        scored = {place: evaluation.answer(np.array([place])).scores[0].clone() for place in split.asked.tolist()}
-    serving = served(learned, 0.0)
-    assert model.config.signal_rules is not None
-    table = SignalTable(model.config.signal_rules, serving.catalogue.item_ids)
-    rules = SessionRules(max_session_events=min(history_events, 100))
-    worker = Recommender(rules, 100, False, history_events, earlier_items=earlier_items)
-    states: dict[tuple[int, str], UserState] = {}
-    last: dict[str, list[int]] = {}
-    asked = {split.histories.order.tolist().index(place): place for place in split.asked.tolist()}
-    for number, event in enumerate(events):
-        if number in asked:
-            request = SourcedRequest(Request("r", event.user_id, event.timestamp), 0, 0.0, Source("requests", 0, 0))
-            moment = Moment.of(serving, table, event.timestamp)
-            [answer] = worker.answer(serving, Popularity(), states, [request], 0.0, moment)
-            scores = scored[asked[number]]
-            rows = {item_id: row for row, item_id in enumerate(split.item_ids, 1)}
-            assert len(answer.items) == table.n_rows - 1
-            listed = torch.tensor([item.score for item in answer.items])
-            expected = torch.stack([scores[rows[item.item_id]] for item in answer.items])
-            torch.testing.assert_close(listed, expected, atol=2e-4, rtol=1e-4)
-        source = Source("interactions", 0, number)
-        decision = worker.decide(
-            serving, Popularity(), states, [SourcedEvent(event, 0, number, event.timestamp, source)], 0.0
-        )
-        states |= decision.states
-        before = last.setdefault(event.user_id, [])
-        row = table.add(event.item_id)
-        table.follow(before[-LAST:], row, event.timestamp)
-        table.occur(row, event.timestamp)
-        before.append(row)
+        patch.setattr(user_batches, "HISTORY_EVENTS", kept[0])
+        patch.setattr(user_batches, "EARLIER_ITEMS", kept[1])
+        for one in scored(learned, split, events, *kept):
+            torch.testing.assert_close(one.listed, one.evaluated, atol=2e-4, rtol=1e-4)
+            torch.testing.assert_close(one.listed, one.audited, atol=2e-4, rtol=1e-4)
