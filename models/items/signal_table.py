@@ -180,9 +180,12 @@ class SignalTable:
 
     def trends(self, t: float, rows: slice | int = _ALL) -> Floats:
         """Read items' signals at a time: (K, rows), or (K,) of one row; log(count / FLOOR) and nothing below 0."""
-        levels = self._levels[:-1, : self.n_rows][:, rows]
-        faded = (levels.T - (self._rates[:-1] * t + _LN_FLOOR)).T
-        return np.maximum(faded, 0.0).astype(np.float32)
+        floors = self._rates[:-1] * t + _LN_FLOOR
+        if isinstance(rows, int):
+            above = self._levels[:-1, rows] - floors
+        else:
+            above = self._levels[:-1, : self.n_rows][:, rows] - floors[:, None]
+        return np.maximum(above, 0.0).astype(np.float32)
 
     def trend(self, half_life_s: float, t: float) -> Floats:
         """Read one trend, of any half-life that is counted, the successors' included: (rows,), as in `trends`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +17,6 @@ import numpy.typing as npt
 from models.items.item_table import ItemTable
 from models.items.signal_table import Doubles, Rows
 from models.users.walk import Ask
-
-_timestamp = attrgetter("timestamp")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -94,8 +91,9 @@ class JobHistories(NamedTuple):
 
     def users(self) -> UserBatch:
         """Lay the histories out for the terms."""
-        events = chain.from_iterable(ask.walk.history[ask.begin : ask.end] for ask in self.asks)
-        rows, times = self.retained.padded(map(_timestamp, events))
+        # a list first: it took two thirds of an iterator's time
+        timestamps = [event.timestamp for ask in self.asks for event in ask.walk.history[ask.begin : ask.end]]
+        rows, times = self.retained.padded(timestamps)
         evicted_rows, counts = self.evicted.padded(chain.from_iterable(ask.earlier.values() for ask in self.asks))
         return UserBatch(self.at, rows, times, self.retained.lengths, evicted_rows, counts)
 

@@ -54,6 +54,8 @@ class SignalLog:
     ) -> None:
         rows = histories.items + 1
         logged = LoggedUsers(histories, rows) if kept else None
+        # chosen once: a check of a protocol takes as long as reading a term for two events
+        reads = [(term.compact if isinstance(term, CompactTerm) else term.sparse, kept[term]) for term in kept]
         row_of, times = rows.tolist(), histories.times.tolist()
         first = histories.bounds[histories.users].tolist()
         order = histories.order
@@ -73,8 +75,7 @@ class SignalLog:
                     self.after[place] = terms.dense_features(table, t, row)
             if logged is not None:
                 users, signals = logged.before(events), UserSignals(table, LookedUp.joined(looked_up))
-                for term, listing in kept.items():
-                    read = term.compact if isinstance(term, CompactTerm) else term.sparse
+                for read, listing in reads:
                     listing.add(events, read(users, signals))
 
 

@@ -37,6 +37,8 @@ class SignalReplay:
         rows = catalogue.rows(histories.item_ids)  # (I), 0 for items that the catalogue does not have
         self._column = rows - 1
         self._users = LoggedUsers(histories, rows[histories.items])
+        # looked up once: a check of a protocol is slow
+        self._complete = {term.name: term.complete for term in self._terms.sparse if isinstance(term, CompactTerm)}
         self._times = histories.times
         self._position = np.empty(histories.n_events, np.int64)
         self._position[histories.order] = np.arange(histories.n_events)
@@ -129,7 +131,8 @@ class SignalReplay:
         rows = np.where(real, self._column.take(listed.items.take(index)) + 1, 0)
         kept = torch.from_numpy(listed.values.take(index, axis=1)).float().numpy()  # numpy takes 25 times as long
         values = (kept * real).transpose(1, 2, 0)
-        values = term.complete(values) if isinstance(term, CompactTerm) else values
+        if term.name in self._complete:
+            values = self._complete[term.name](values)
         unknown = real & (rows == 0)
         if unknown.any():
             values *= ~unknown[:, :, None]
