@@ -69,7 +69,6 @@ COVERED_BY = {
     "stream/stages/users.py": "tests/integration/test_worker.py",
     "trainer/data/log_reader.py": "tests/integration/test_trainer.py",
     "trainer/data/signal_log.py": "tests/unit/trainer/fitting/test_signal_replay.py",
-    "trainer/data/user_batches.py": "tests/unit/trainer/test_served_is_evaluated.py",
     "trainer/evaluation/baselines/counting.py": "tests/unit/trainer/evaluation/test_protocol.py",
     "trainer/evaluation/baselines/registry.py": "tests/unit/trainer/evaluation/test_protocol.py",
     "trainer/evaluation/baselines/vsknn.py": "tests/unit/trainer/evaluation/test_protocol.py",
