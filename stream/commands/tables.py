@@ -39,7 +39,7 @@ def draw(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]])
         header_style="bold",
     )
     for row in rows:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(" ".join(cell.split())) for cell in row))  # a leading space would break a long word
     console.print(drawn)
 
 

@@ -2,7 +2,6 @@
 
 COVERED_BY = {
     "models/decoding.py": "tests/unit/models/test_records.py",
-    "models/encoders/encoder.py": "tests/unit/models/test_streamed_is_batch.py",
     "models/encoders/waves.py": "tests/unit/models/encoders/test_hrnn.py",
     "models/items/signal_reading.py": "tests/unit/models/recommending/test_recipes.py",
     "models/recommending/scoring.py": "tests/unit/models/test_scoring_with_signals.py",
@@ -74,6 +73,7 @@ COVERED_BY = {
     "trainer/evaluation/baselines/vsknn.py": "tests/unit/trainer/evaluation/test_protocol.py",
     "trainer/evaluation/hrnn.py": "tests/unit/trainer/test_served_is_evaluated.py",
     "trainer/evaluation/tally.py": "tests/unit/trainer/evaluation/test_protocol.py",
+    "trainer/fitting/config.py": "tests/unit/models/encoders/test_registry.py",
     "trainer/fitting/course.py": "tests/unit/trainer/fitting/test_fit.py",
     "trainer/fitting/known_signals.py": "tests/unit/trainer/fitting/test_signal_replay.py",
     "trainer/kafka_access.py": "tests/unit/stream/test_kafka_access.py",

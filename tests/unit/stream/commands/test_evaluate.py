@@ -106,7 +106,7 @@ def test_rows_in_another_order_are_the_same_log(tmp_path: Path) -> None:
         ("", "line 1: the file is empty"),
         (HEADER, "no events"),
         ("USER_ID,ITEM_ID\na,b\n", "no TIMESTAMP"),
-        (HEADER + "a,b,then\n", "no number"),
+        (HEADER + "a,b,then\n", "not a number"),
         (HEADER + "a,b,1\n", "no event lies before"),
         (HEADER + "a,b,1\na,c,1\n", "no event lies before"),
         (HEADER + "a,b,1\nc,b,2\n", "nothing can be predicted"),

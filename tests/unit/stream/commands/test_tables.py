@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -39,6 +39,7 @@ def test_a_narrow_terminal_gets_a_list() -> None:
     assert drawn(40).splitlines()[0] == "setting  HRNN_SUCCESSOR_HALF_LIFE_S"
 
 
+@example([("", "", " " + 28 * "[")], 52)
 @given(st.lists(st.tuples(*[st.text("ab []/", max_size=30)] * 3), min_size=1, max_size=3), st.integers(10, 120))
 def test_cells_are_text_whatever_is_in_them(rows: list[tuple[str, ...]], width: int) -> None:
     words = drawn(width, rows).split()
