@@ -222,7 +222,7 @@ def test_a_pointer_to_a_broken_model_does_not_stop_the_trainer(
     service = TrainerService(settings)
     for _ in range(3):
         assert service.run_once().result == "skipped"  # there are no sessions yet
-    assert caplog.text.count("can't be read version=nowhere") == 1
+    assert caplog.text.count("read of the serving model failed, skipped version=nowhere") == 1
     send_circles(settings, range(20))
     assert service.run_once().result == "published"
     assert models.serving().version != "nowhere"
